@@ -1,0 +1,49 @@
+# make demo    install what is needed, prune the bundled model, prove it, write a report
+# make test    all tests; the Keras converter's in an environment of their own
+# make check   format, lint and types, changing nothing
+# make format  put the files in the form that `make check` asks for
+# make env-bench  .venvs/bench, for the scripts in benchmarks/
+# make clean   remove what building and testing leave; `make distclean` the environments too
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+ENV := $(PYTHON) .ci/env.py
+MAIN := .venv/bin/python
+KERAS := .venvs/keras/bin/python
+PYTEST_ARGS ?=
+
+.PHONY: demo test check format env env-keras env-bench clean distclean
+.DEFAULT_GOAL := test
+
+demo:
+	@$(ENV) demo
+	.venvs/demo/bin/onnxprune demo
+
+# TensorFlow cannot share an environment with the rest. There its tests must run: a skip is a failure.
+test: env env-keras
+	$(KERAS) -m pytest -p tests.no_skips tests/converters/test_keras.py
+	$(MAIN) -m pytest $(PYTEST_ARGS)
+
+check: env
+	$(MAIN) -m ruff format --check .
+	$(MAIN) -m ruff check .
+	$(MAIN) -m mypy
+
+format: env
+	$(MAIN) -m ruff format .
+	$(MAIN) -m ruff check --fix .
+
+env:
+	@$(ENV) main
+
+env-keras:
+	@$(ENV) keras
+
+env-bench:
+	@$(ENV) bench
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-output
+	find onnxprune dash_ui converters tests benchmarks examples .ci -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+distclean: clean
+	rm -rf .venv .venvs

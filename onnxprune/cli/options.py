@@ -1,0 +1,178 @@
+"""Options that several commands have, and how their text becomes values."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onnxprune.errors import ModelSaveError, OptionError
+from onnxprune.model import Model
+
+__all__ = [
+    "Attention",
+    "Granularity",
+    "Mode",
+    "NormGroups",
+    "Scope",
+    "AllowIoOption",
+    "examples",
+    "group_ratios",
+    "AttentionOption",
+    "InexactOption",
+    "JsonOption",
+    "keep_input",
+    "ModelArgument",
+    "NormGroupsOption",
+    "ShapeOption",
+    "shapes_of",
+    "target",
+    "writable",
+]
+
+
+class Scope(StrEnum):
+    """Where scores are compared."""
+
+    LOCAL = "local"
+    GLOBAL = "global"
+
+
+class Mode(StrEnum):
+    """What becomes of what is pruned."""
+
+    REMOVE = "remove"
+    MASK = "mask"
+
+
+class Granularity(StrEnum):
+    """What is pruned."""
+
+    UNIT = "unit"
+    WEIGHT = "weight"
+
+
+class Attention(StrEnum):
+    """What a unit of an attention layer is."""
+
+    HEADS = "heads"
+    DIMS = "dims"
+
+
+class NormGroups(StrEnum):
+    """What a unit behind a group normalisation is."""
+
+    WHOLE = "whole"
+    WITHIN = "within"
+
+
+ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="The ONNX file.", show_default=False)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]
+ShapeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape",
+        metavar="NAME=1,3,224,224",
+        help="Shape of one input, where the model leaves it open. May be repeated.",
+        show_default=False,
+    ),
+]
+AllowIoOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-io",
+        metavar="NAME[:AXIS]",
+        help="Let an input or output lose elements (drop classes); `cache`: past and present of a decoder. "
+        "May be repeated.",
+        show_default=False,
+    ),
+]
+InexactOption = Annotated[
+    bool,
+    typer.Option(
+        "--include-inexact", help="Prune groups that a normalisation runs over, too; the proof corrects for it."
+    ),
+]
+AttentionOption = Annotated[
+    Attention, typer.Option("--attention", help="Remove whole heads, or dimensions inside all heads.")
+]
+NormGroupsOption = Annotated[
+    NormGroups, typer.Option("--norm-groups", help="Remove whole normalisation groups, or channels within each.")
+]
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help: examples, one per line."""
+    return "\n\n".join(["Examples:", *(f"  {line}" for line in lines)])
+
+
+def _number(text: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise OptionError(f"{where}: {text!r} is not a number", "Write it as 0.5.")
+    return value
+
+
+def group_ratios(texts: Sequence[str] | None) -> dict[str, float]:
+    """``NAME=RATIO`` ... -> name -> ratio. A name may have ``=`` in it."""
+    result = {}
+    for text in texts or ():
+        name, equals, ratio = text.rpartition("=")
+        if not (name and equals):
+            raise OptionError(f"--group {text}: expected NAME=RATIO", "Write it as --group conv1=0.5.")
+        result[name] = _number(ratio, f"--group {text}")
+    return result
+
+
+def shapes_of(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
+    """``NAME=1,3,224,224`` ... -> name -> shape."""
+    result = {}
+    for text in texts or ():
+        name, equals, sizes = text.rpartition("=")
+        parts = [part.strip() for part in sizes.split(",")]
+        if not (name and equals) or not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+            raise OptionError(f"--shape {text}: expected NAME=1,3,224,224", "Give every size as a number from 1 up.")
+        result[name] = tuple(int(part) for part in parts)
+    return result
+
+
+def target(text: str | None, option: str) -> float | int | None:
+    """A share that is kept (``0.6``), or an absolute number of them (``1200000``, ``500K``, ``1.2M``, ``2G``)."""
+    if text is None:
+        return None
+    factor = {"K": 10**3, "M": 10**6, "G": 10**9}.get(text[-1:].upper())
+    value = _number(text[:-1] if factor else text, f"{option} {text}")
+    if factor:
+        return round(value * factor)
+    return int(value) if value > 1 and value.is_integer() else value
+
+
+def keep_input(model: Model, *outputs: Path) -> None:
+    """Refuse an output that would replace a file of the input, its weights included: raises OptionError."""
+    files = {model.path, *(getattr(getattr(w, "file", None), "path", None) for w in model.weights.values())}
+    mine = [file for file in files if file is not None and file.exists()]
+    for out in outputs:
+        for written in (out, out.with_name(f"{out.name}.data")):
+            if written.exists() and any(written.samefile(file) for file in mine):
+                raise OptionError(
+                    f"{out}: writing it would replace {written}, which belongs to the input",
+                    "Give the result another name, so that the input is not lost.",
+                )
+
+
+def writable(path: Path) -> None:
+    """Find out before the work, not after it, that a result cannot be written: raises ModelSaveError."""
+    if not path.parent.is_dir():
+        raise ModelSaveError(f"{path} cannot be written: there is no folder {path.parent}", "Make the folder first.")
+    if path.is_dir():
+        raise ModelSaveError(f"{path} cannot be written: it is a folder", "Name a file in it.")
+    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise ModelSaveError(f"{path} cannot be written: no permission", "Choose another place, or change it.")

@@ -1,0 +1,392 @@
+"""A model seen as one flat list of nodes, with concrete shapes and the values that shapes are computed from.
+
+Bodies of If, Loop and Scan are unfolded into the same list (their tensors carry the path of the body as a prefix),
+small constants that exporters share between layers are given one name per place of use, and every dynamic dimension
+is replaced by a prime of its own, so that equal sizes never coincide by accident. Nothing here edits the model.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from onnxprune.folding import FOLDS, Array
+from onnxprune.model import ArrayWeight, Model, Weight
+from onnxprune.shapes import concrete_shapes, infer_node
+
+__all__ = ["PRIMES", "Body", "Graph", "Node", "build_graph", "dynamic_dims"]
+
+# First assignment and second assignment of dynamic dimensions: the batch first, then whatever else is symbolic.
+PRIMES = ((2, 7, 11, 13, 17, 19, 23, 29, 31, 37), (3, 5, 41, 43, 47, 53, 59, 61, 67, 71))
+Shapes = Mapping[str, tuple[int, ...]]
+SMALL = 4096  # constants up to this many elements take part in shape arithmetic
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """The graph inside an If, Loop or Scan: names of its formal inputs and outputs, already prefixed."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One operator call. ``inputs`` and ``outputs`` hold unambiguous tensor names, "" where absent.
+
+    ``where`` leads to the NodeProto: (index, attribute, index, attribute, ..., index).
+    """
+
+    op: str
+    domain: str
+    version: int
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attrs: Mapping[str, Any]
+    where: tuple[int | str, ...]
+    number: int
+    bodies: Mapping[str, Body] = field(default_factory=dict)
+
+    def input(self, k: int) -> str:
+        """Name of input ``k``, "" where the node does not have it."""
+        return self.inputs[k] if k < len(self.inputs) else ""
+
+    def output(self, k: int) -> str:
+        """Name of output ``k``, "" where the node does not have it."""
+        return self.outputs[k] if k < len(self.outputs) else ""
+
+    @property
+    def key(self) -> str:
+        """Operator name with its domain, unless that is the standard one."""
+        return f"{self.domain}.{self.op}" if self.domain else self.op
+
+    def __str__(self) -> str:
+        return f"{self.key} node '{self.name}'"
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """The analysis view of one model under one assignment of its dynamic dimensions."""
+
+    model: Model
+    nodes: tuple[Node, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    weights: Mapping[str, Weight]  # constants by unambiguous name, copies of shared vectors included
+    origin: Mapping[str, str]  # copy of a shared vector -> the constant it stands for
+    raw: Mapping[str, str]  # unambiguous name -> the name in its own graph, where they differ
+    shapes: dict[str, tuple[int, ...]]
+    dtypes: dict[str, int]
+    values: dict[str, Array]  # tensors whose value follows from constants and shapes
+    from_shape: frozenset[str]  # of those, the ones that depend on a Shape or Size node
+    producer: Mapping[str, Node]
+    consumers: Mapping[str, tuple[tuple[Node, int], ...]]
+
+    def shape(self, tensor: str) -> tuple[int, ...] | None:
+        """Concrete shape, or None where nothing could tell it."""
+        return self.shapes.get(tensor)
+
+    def refold(self) -> Graph:
+        """The same graph with the values that follow from its present shapes."""
+        values, tainted = fold(self, small_constants(self), self.shapes)
+        return replace(self, values=values, from_shape=frozenset(tainted))
+
+    def value(self, tensor: str) -> Array | None:
+        """The value of a small constant or of shape arithmetic, or None."""
+        return self.values.get(tensor)
+
+
+def dynamic_dims(model: Model) -> tuple[str, ...]:
+    """Names of the symbolic dimensions of the graph inputs; unnamed ones are called ``input[axis]``."""
+    names: dict[str, None] = {}
+    weights = {t.name for t in model.proto.graph.initializer}
+    for value in model.proto.graph.input:
+        if value.name in weights or not value.type.HasField("tensor_type"):
+            continue
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if not dim.HasField("dim_value") or dim.dim_value <= 0:
+                names[dim.dim_param or f"{value.name}[{axis}]"] = None
+    return tuple(names)
+
+
+def build_graph(
+    model: Model, sizes: Mapping[str, int] | None = None, *, fixed: Mapping[str, tuple[int, ...]] | None = None
+) -> Graph:
+    """Unfold ``model`` and find concrete shapes.
+
+    ``sizes``: value per symbolic dimension (default: the first primes); ``fixed``: whole shapes per graph input.
+    """
+    sizes = dict(zip(dynamic_dims(model), _cycle(PRIMES[0]), strict=False)) | dict(sizes or {})
+    flat = _Flattener(model)
+    flat.graph(model.proto.graph, "", (), {})
+    shapes, dtypes = concrete_shapes(model, sizes, dict(fixed or {}), flat.prefixes)
+    copies = flat.split_shared()
+    for name, weight in flat.weights.items():
+        shapes[name] = tuple(weight.shape)
+        dtypes[name] = weight.onnx_type
+    nodes = tuple(flat.nodes)
+    consumers: dict[str, list[tuple[Node, int]]] = defaultdict(list)
+    for node in nodes:
+        for k, tensor in enumerate(node.inputs):
+            if tensor:
+                consumers[tensor].append((node, k))
+    graph = Graph(
+        model=model,
+        nodes=nodes,
+        inputs=tuple(i.name for i in model.proto.graph.input if i.name not in flat.weights),
+        outputs=tuple(o.name for o in model.proto.graph.output),
+        weights=flat.weights,
+        origin=copies,
+        raw=flat.raw,
+        shapes=shapes,
+        dtypes=dtypes,
+        values={},
+        from_shape=frozenset(),
+        producer={o: n for n in nodes for o in n.outputs if o},
+        consumers={k: tuple(v) for k, v in consumers.items()},
+    )
+    graph = graph.refold()
+    if all(o in graph.shapes for n in graph.nodes for o in n.outputs if o):
+        return graph
+    return _complete(graph)
+
+
+def _complete(graph: Graph) -> Graph:
+    """Node by node, with the values that shape arithmetic gives: onnx loses track of some of them."""
+    shapes, dtypes = dict(graph.shapes), dict(graph.dtypes)
+    values, tainted = small_constants(graph), set[str]()
+    for node in graph.nodes:
+        fold_node(node, shapes, values, tainted)
+        if any(o and o not in shapes for o in node.outputs):
+            for name, (shape, dtype) in node_shapes(graph, node, shapes, dtypes, values).items():
+                dtypes.setdefault(name, dtype)
+                if shape is not None:
+                    shapes.setdefault(name, shape)
+                    fold_node(node, shapes, values, tainted)
+    return replace(graph, shapes=shapes, dtypes=dtypes).refold()
+
+
+def node_shapes(
+    graph: Graph, node: Node, shapes: Shapes, dtypes: Mapping[str, int], values: Mapping[str, Array]
+) -> dict[str, tuple[tuple[int, ...] | None, int]]:
+    """Shape and type of the outputs of one node, from those of its inputs and the values that are known."""
+    if node.bodies or any(i and (i not in shapes or i not in dtypes) for i in node.inputs):
+        return {}
+    index: onnx.GraphProto = graph.model.proto.graph
+    for place, name in zip(node.where[:-1:2], node.where[1::2], strict=True):
+        index = next(a.g for a in index.node[int(place)].attribute if a.name == name)
+    proto = index.node[int(node.where[-1])]
+    names = dict(zip(proto.input, node.inputs, strict=True))
+    found = infer_node(
+        proto,
+        {raw: (shapes[n], dtypes[n]) for raw, n in names.items() if raw},
+        {raw: values[n] for raw, n in names.items() if n in values},
+        graph.model.proto,
+    )
+    outputs = dict(zip(proto.output, node.outputs, strict=True))
+    return {outputs[raw]: result for raw, result in found.items() if raw in outputs}
+
+
+def small_constants(graph: Graph) -> dict[str, Array]:
+    """The constants that may take part in shape arithmetic."""
+    return {k: w.array() for k, w in graph.weights.items() if np.prod(w.shape) <= SMALL}
+
+
+def fold(
+    graph: Graph, constants: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[dict[str, Array], set[str]]:
+    """Evaluate everything that follows from ``constants`` and ``shapes``; also which of it depends on a shape."""
+    values = dict(constants)
+    tainted: set[str] = set()
+    for node in graph.nodes:
+        fold_node(node, shapes, values, tainted)
+    return values, tainted
+
+
+def fold_node(node: Node, shapes: Shapes, values: dict[str, Array], tainted: set[str]) -> None:
+    """Evaluate one node if everything that it reads is known."""
+    if node.domain:
+        return
+    if node.op in ("Shape", "Size"):
+        shape = shapes.get(node.inputs[0])
+        if shape is None:
+            return
+        tainted.update(node.outputs)
+        if node.op == "Size":
+            values[node.outputs[0]] = np.array(np.prod(shape, dtype=np.int64))
+        else:
+            values[node.outputs[0]] = np.array(shape[node.attrs.get("start", 0) : node.attrs.get("end")], np.int64)
+        return
+    rule = FOLDS.get(node.op)
+    if rule is None or not all(i in values for i in node.inputs if i):
+        return
+    if sum(values[i].size for i in node.inputs if i) > 2 * SMALL:
+        return
+    with np.errstate(all="ignore"):
+        try:
+            results = rule(node, [values[i] if i else None for i in node.inputs])
+        except (ValueError, IndexError, TypeError, OverflowError, ZeroDivisionError):
+            return
+    for name, result in zip(node.outputs, results, strict=False):
+        if name and result.size <= SMALL:
+            values[name] = result
+            if any(i in tainted for i in node.inputs):
+                tainted.add(name)
+
+
+def _cycle(primes: tuple[int, ...]) -> Iterator[int]:
+    yield from primes
+    candidate = 73
+    while True:
+        if all(candidate % d for d in range(2, int(candidate**0.5) + 1)):
+            yield candidate
+        candidate += 2
+
+
+class _Flattener:
+    """Walks the graphs of a model in execution order and collects nodes and constants."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.nodes: list[Node] = []
+        self.weights: dict[str, Weight] = {}
+        self.used: set[str] = set()
+        self.raw: dict[str, str] = {}
+        self.prefixes: dict[tuple[int | str, ...], str] = {}
+        self.opsets = {o.domain if o.domain != "ai.onnx" else "": o.version for o in model.proto.opset_import}
+
+    def graph(
+        self, proto: onnx.GraphProto, prefix: str, where: tuple[int | str, ...], scope: Mapping[str, str]
+    ) -> None:
+        names = dict(scope)
+        if not prefix:
+            self.weights.update(self.model.weights)
+            names.update({k: k for k in self.weights})
+        else:
+            for tensor in proto.initializer:
+                self.name(names, prefix, tensor.name)
+                self.weights[prefix + tensor.name] = ArrayWeight(numpy_helper.to_array(tensor), tensor.data_type)
+        for value in proto.input:
+            self.name(names, prefix, value.name)
+        for index, node in enumerate(proto.node):
+            self.node(node, names, prefix, (*where, index))
+        self.names = names
+
+    def name(self, names: dict[str, str], prefix: str, raw: str) -> None:
+        names[raw] = prefix + raw
+        if prefix:
+            self.raw[prefix + raw] = raw
+
+    def node(self, proto: onnx.NodeProto, names: dict[str, str], prefix: str, where: tuple[int | str, ...]) -> None:
+        name = prefix + (proto.name or f"{proto.op_type}_{where[-1]}")
+        while name in self.used:
+            name += "'"
+        self.used.add(name)
+        domain = "" if proto.domain == "ai.onnx" else proto.domain
+        attrs: dict[str, Any] = {}
+        bodies: dict[str, Body] = {}
+        for attribute in proto.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                inner = f"{name}.{attribute.name}/"
+                self.prefixes[(*where, attribute.name)] = inner
+                self.graph(attribute.g, inner, (*where, attribute.name), names)
+                local = self.names
+                bodies[attribute.name] = Body(
+                    tuple(inner + i.name for i in attribute.g.input),
+                    tuple(local.get(o.name, inner + o.name) for o in attribute.g.output),
+                )
+            else:
+                attrs[attribute.name] = _attribute(attribute)
+        for output in proto.output:
+            if output:
+                self.name(names, prefix, output)
+        if proto.op_type == "Constant" and not domain:
+            output = names[proto.output[0]]
+            if prefix and output not in self.weights:
+                self.weights[output] = _constant(attrs)
+            if output in self.weights:
+                return
+        self.nodes.append(
+            Node(
+                op=proto.op_type,
+                domain=domain,
+                version=self.opsets.get(domain, 1),
+                name=name,
+                inputs=tuple(names.get(i, prefix + i) if i else "" for i in proto.input),
+                outputs=tuple(names[o] if o else "" for o in proto.output),
+                attrs=attrs,
+                where=where,
+                number=len(self.nodes),
+                bodies=bodies,
+            )
+        )
+
+    def split_shared(self) -> dict[str, str]:
+        """Give each place of use of a shared vector its own name; returns copy -> original.
+
+        Exporters store equal initializers once, which would couple layers that have nothing to do with each other.
+        Matrices stay shared: that is how weights are tied on purpose. A constant behind Identity is the constant.
+        """
+        alias: dict[str, str] = {}
+        for node in self.nodes:
+            if node.op == "Identity" and not node.domain:
+                source = alias.get(node.inputs[0], node.inputs[0])
+                if source in self.weights:
+                    alias[node.outputs[0]] = source
+        uses: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        for n, node in enumerate(self.nodes):
+            for k, tensor in enumerate(node.inputs):
+                source = alias.get(tensor, tensor)
+                if source in self.weights and sum(d > 1 for d in self.weights[source].shape) <= 1:
+                    uses[source].append((n, k))
+        copies: dict[str, str] = {}
+        for source, places in uses.items():
+            # an Identity is not a use of its own: its readers are
+            real = [(n, k) for n, k in places if not (self.nodes[n].op == "Identity" and not self.nodes[n].domain)]
+            if max(self.weights[source].shape, default=1) <= 1:
+                continue
+            for count, (n, k) in enumerate(real):
+                name = source
+                if count:
+                    name = f"{source}::{count}"
+                    copies[name] = source
+                    self.weights[name] = self.weights[source]
+                node = self.nodes[n]
+                if node.inputs[k] != name:
+                    inputs = (*node.inputs[:k], name, *node.inputs[k + 1 :])
+                    self.nodes[n] = Node(**{**node.__dict__, "inputs": inputs})
+        return copies
+
+
+def _attribute(attribute: onnx.AttributeProto) -> Any:
+    value = onnx.helper.get_attribute_value(attribute)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if attribute.type == onnx.AttributeProto.TENSOR:
+        return value
+    if isinstance(value, str | int | float):
+        return value
+    try:
+        items = list(value)
+    except TypeError:
+        return value
+    return tuple(v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in items)
+
+
+def _constant(attrs: Mapping[str, Any]) -> Weight:
+    if "value" in attrs:
+        tensor = attrs["value"]
+        return ArrayWeight(numpy_helper.to_array(tensor), tensor.data_type)
+    for key, dtype in (("value_float", np.float32), ("value_floats", np.float32), ("value_int", np.int64)):
+        if key in attrs:
+            array = np.array(attrs[key], dtype)
+            return ArrayWeight(array, onnx.helper.np_dtype_to_tensor_dtype(array.dtype))
+    array = np.array(attrs.get("value_ints", ()), np.int64)
+    return ArrayWeight(array, onnx.TensorProto.INT64)

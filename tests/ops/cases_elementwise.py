@@ -1,0 +1,179 @@
+"""Element-wise operators between two dense layers: alone, with a constant, and with a second computed operand."""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import TensorProto
+
+from tests.ops.cases import HIDDEN, MS, Case, Net, flat, tokens
+
+BOOL, INT32, UINT8 = TensorProto.BOOL, TensorProto.INT32, TensorProto.UINT8
+
+
+def unary(op: str, domain: str = "", before: str = "", opset: int = 21, **attrs: object) -> Case:
+    """The operator alone, after one that brings numbers into its domain."""
+
+    def middle(net: Net, h: str) -> str:
+        return net.op(op, net.op(before, h) if before else h, domain=domain, **attrs)
+
+    return flat(middle, opset=opset)
+
+
+def positive(op: str) -> Case:
+    """The operator on numbers from 1.25 on."""
+    return flat(lambda net, h: net.op(op, net.op("Add", net.op("Abs", h), net.const(np.float32(1.25)))))
+
+
+def joined(op: str, domain: str = "", **attrs: object) -> Case:
+    """Both operands computed."""
+
+    def build() -> object:
+        net = Net()
+        x = net.input(("n", 6))
+        y = net.op(op, net.gemm(x, 6, HIDDEN), net.gemm(x, 6, HIDDEN), domain=domain, **attrs)
+        return net.model(net.gemm(y, HIDDEN, 4))
+
+    return Case(build)
+
+
+def with_vector(op: str, low: float = -1.5, swap: bool = False, **attrs: object) -> Case:
+    """The second operand is a constant per unit."""
+
+    def middle(net: Net, h: str) -> str:
+        constant = net.param(HIDDEN, low=low)
+        return net.op(op, *((constant, h) if swap else (h, constant)), **attrs)
+
+    return flat(middle)
+
+
+def with_scalar(op: str) -> Case:
+    return flat(lambda net, h: net.op(op, h, net.const(np.float32(0.75))))
+
+
+def compare(op: str, *, cast: int = 0) -> Case:
+    """A comparison, with a constant per unit, as 0 and 1."""
+
+    def middle(net: Net, h: str) -> str:
+        a = net.op("Round", net.op("Mul", h, net.const(np.float32(2))))
+        b = net.const(np.round(net.numbers(HIDDEN)))
+        if cast:
+            a, b = net.cast(a, cast), net.cast(b, cast)
+        return net.cast(net.op(op, a, b))
+
+    return flat(middle)
+
+
+def bits(op: str, **attrs: object) -> Case:
+    def middle(net: Net, h: str) -> str:
+        a = net.cast(net.op("Abs", h), UINT8)
+        return net.cast(net.op(op, a, net.const(np.arange(HIDDEN) % 3, np.uint8), **attrs))
+
+    return flat(middle)
+
+
+def clip(low: float | None, high: float | None) -> Case:
+    def middle(net: Net, h: str) -> str:
+        bounds = ["" if b is None else net.const(np.float32(b)) for b in (low, high)]
+        return net.op("Clip", h, *bounds)
+
+    return flat(middle)
+
+
+def where_middle(net: Net, h: str) -> str:
+    condition = net.op("Greater", h, net.param(HIDDEN))
+    return net.op("Where", condition, h, net.param(HIDDEN))
+
+
+def where_masked(net: Net, h: str) -> str:
+    """The condition comes from outside and does not carry the axis."""
+    condition = net.input(("n", 1), np.bool_, "mask")
+    return net.op("Where", condition, h, net.const(np.float32(0)))
+
+
+def is_nan(net: Net, h: str) -> str:
+    return net.cast(net.op("IsNaN", net.op("Sqrt", h)))
+
+
+def is_inf(net: Net, h: str) -> str:
+    infinite = net.op("Div", net.op("Relu", h), net.const(np.float32(0.0)))
+    return net.cast(net.op("IsInf", infinite))
+
+
+def dropout(net: Net, h: str) -> str:
+    return net.op("Dropout", h)
+
+
+def cast_like(net: Net, h: str) -> str:
+    return net.op("CastLike", net.cast(h, TensorProto.DOUBLE), net.const(np.float32(1)))
+
+
+def not_(net: Net, h: str) -> str:
+    return net.cast(net.op("Not", net.op("Less", h, net.param(HIDDEN))))
+
+
+def bitwise_not(net: Net, h: str) -> str:
+    return net.cast(net.op("BitwiseNot", net.cast(h, INT32)))
+
+
+def gate(net: Net, h: str) -> str:
+    """x * sigmoid(x): the zero of one factor is enough."""
+    return net.op("Mul", h, net.op("Sigmoid", h))
+
+
+def log_of_zero(net: Net, h: str) -> str:
+    """Zeroing the producer would give -inf, so only the consumer is zeroed."""
+    return net.op("Log", net.op("Abs", h))
+
+
+def spatial_bias(net: Net, h: str) -> str:
+    """(n, s, 8) + (s, 1): broadcasting along the pruned axis ties nothing."""
+    return net.op("Add", h, net.param(5, 1))
+
+
+def bias_gelu(op: str) -> Case:
+    return tokens(lambda net, h: net.op(op, h, net.param(HIDDEN), domain=MS))
+
+
+PLAIN = (
+    "Abs Atan Ceil Celu Elu Erf Floor Gelu HardSwish Identity LeakyRelu Mish Neg Relu Round Selu "
+    "Shrink Sign Sin Sinh Softsign Tan Tanh ThresholdedRelu Asinh Cos Cosh Exp HardSigmoid Sigmoid Softplus"
+).split()
+
+CASES = {
+    **{("", op): [unary(op)] for op in PLAIN},
+    **{("", op): [unary(op, before="Tanh")] for op in ("Acos", "Asin", "Atanh")},
+    ("", "Acosh"): [positive("Acosh")],
+    ("", "Sqrt"): [unary("Sqrt", before="Abs")],
+    ("", "Log"): [positive("Log"), flat(log_of_zero)],
+    ("", "Reciprocal"): [unary("Reciprocal", before="Sigmoid"), unary("Reciprocal")],
+    ("", "Swish"): [unary("Swish", opset=24)],
+    ("", "Dropout"): [flat(dropout)],
+    ("", "Cast"): [flat(lambda net, h: net.cast(net.cast(h, TensorProto.DOUBLE)))],
+    ("", "CastLike"): [flat(cast_like)],
+    ("", "IsNaN"): [flat(is_nan)],
+    ("", "IsInf"): [flat(is_inf)],
+    ("", "Not"): [flat(not_)],
+    ("", "BitwiseNot"): [flat(bitwise_not)],
+    ("", "BitShift"): [bits("BitShift", direction="LEFT")],
+    **{("", op): [bits(op)] for op in ("BitwiseAnd", "BitwiseOr", "BitwiseXor")},
+    **{("", op): [compare(op)] for op in ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")},
+    **{("", op): [compare(op, cast=BOOL)] for op in ("And", "Or", "Xor")},
+    ("", "PRelu"): [with_vector("PRelu"), with_scalar("PRelu")],
+    ("", "Clip"): [clip(-0.5, 1.0), clip(0.25, 2.0), clip(None, 0.5)],
+    ("", "Add"): [joined("Add"), with_vector("Add"), with_scalar("Add"), tokens(spatial_bias)],
+    ("", "Sub"): [joined("Sub"), with_vector("Sub"), with_vector("Sub", swap=True)],
+    ("", "Sum"): [joined("Sum"), with_vector("Sum")],
+    ("", "Mean"): [joined("Mean")],
+    ("", "Mul"): [joined("Mul"), with_vector("Mul"), with_scalar("Mul"), flat(gate)],
+    ("", "Div"): [with_vector("Div", low=0.5), joined("Div"), with_vector("Div", swap=True)],
+    ("", "Mod"): [with_vector("Mod", low=0.5, fmod=1)],
+    ("", "Pow"): [flat(lambda net, h: net.op("Pow", h, net.const(np.float32(2)))),
+                  flat(lambda net, h: net.op("Pow", net.op("Softplus", h), net.param(HIDDEN)))],
+    ("", "Max"): [joined("Max"), with_vector("Max"), with_scalar("Max")],
+    ("", "Min"): [joined("Min"), with_vector("Min")],
+    ("", "Where"): [flat(where_middle), flat(where_masked)],
+    (MS, "QuickGelu"): [unary("QuickGelu", MS)],
+    (MS, "Gelu"): [unary("Gelu", MS)],
+    (MS, "BiasGelu"): [bias_gelu("BiasGelu")],
+    (MS, "FastGelu"): [bias_gelu("FastGelu"), unary("FastGelu", MS)],
+}  # fmt: skip

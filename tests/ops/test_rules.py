@@ -1,0 +1,111 @@
+"""Every rule, on a model of its own: masked == removed, or frozen with the reason expected.
+
+Parametrised over the registry: a rule without a case fails.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+import tests.ops
+from onnxprune import surgery
+from onnxprune.coupling import couple, weight_role
+from onnxprune.ops import RULES, Role
+from onnxprune.ops.quantized import stored_zero
+from onnxprune.values import Coupling
+from tests.ops.cases import Case
+from tests.oracle import assert_differs, assert_same, feeds_for
+from tests.plans import half
+
+
+def _cases() -> Iterator[tuple[tuple[str, str], int, Case]]:
+    """All cases of all modules in this folder that export ``CASES``."""
+    for module in sorted(m.name for m in pkgutil.iter_modules(tests.ops.__path__)):
+        for key, cases in getattr(importlib.import_module(f"tests.ops.{module}"), "CASES", {}).items():
+            yield from ((key, number, case) for number, case in enumerate(cases))
+
+
+ALL = [(key, f"{key[0]}.{key[1]}-{n}".lstrip("."), case) for key, n, case in _cases()]
+CASES = pytest.mark.parametrize(("key", "case"), [pytest.param(key, case, id=name) for key, name, case in ALL])
+
+
+@pytest.mark.parametrize("key", sorted(RULES), ids=lambda key: f"{key[0]}.{key[1]}".lstrip("."))
+def test_every_rule_has_a_case_and_roles(key: tuple[str, str]) -> None:
+    assert RULES[key].roles, f"the rule of {key} declares no roles"
+    assert any(k == key for k, _, _ in ALL), f"no case for {key}: export one as CASES in tests/ops/"
+
+
+@CASES
+def test_case_contains_its_operator(key: tuple[str, str], case: Case) -> None:
+    proto = case.build().proto
+    domains = {key[0], "ai.onnx"} if not key[0] else {key[0]}
+    stack = list(proto.graph.node)
+    found = False
+    while stack and not found:
+        node = stack.pop()
+        found = node.op_type == key[1] and node.domain in domains
+        stack += [n for a in node.attribute if a.HasField("g") for n in a.g.node]
+    assert found, f"the case of {key} holds no such node"
+
+
+@CASES
+def test_units_and_reasons(key: tuple[str, str], case: Case) -> None:
+    coupling = couple(case.build(), case.options)
+    reasons = {f.reason for f in coupling.frozen}
+    assert coupling.units == case.units, f"units {[(g.name, g.units) for g in coupling.groups]}, frozen {reasons}"
+    assert not coupling.unknown_ops
+    assert all(group.exact for group in coupling.groups)
+    if case.frozen:
+        assert any(re.search(case.frozen, reason) for reason in reasons), reasons
+
+
+@CASES
+def test_removed_is_masked(key: tuple[str, str], case: Case) -> None:
+    model = case.build()
+    if not case.units:
+        if case.runs:
+            assert_same(model, model, case.feeds(model, 1) if case.feeds else 1)
+        return
+    before = model.hash
+    coupling = couple(model, case.options)
+    for seed in (0, 1):
+        plan = half(coupling, seed)
+        masked = surgery.mask(model, coupling, plan)
+        removed = surgery.remove(model, coupling, plan)
+        feeds = case.feeds(model, seed) if case.feeds else feeds_for(model, seed)
+        if not case.options.allow_io:
+            assert_same(masked, removed, feeds)
+        if case.changes:
+            assert_differs(model, masked, feeds)
+        assert removed.nbytes < model.nbytes
+        check_zeroed(coupling, plan.units, masked)
+    model.__dict__.pop("hash", None)
+    assert model.hash == before, "surgery changed its input"
+
+
+def check_zeroed(coupling: Coupling, units: dict[str, np.ndarray], masked: object) -> None:
+    """Linear constants are zero where their units went, and every other constant is what it was."""
+    graph = coupling.graph
+    touched: set[str] = set()
+    for name, gone in units.items():
+        group = coupling.groups[coupling.by_name[name]]
+        for member in group.weights:
+            assert member.linear == (weight_role(graph, member.tensor) is Role.LINEAR)
+            if not member.linear or (group.hazard and not member.consumes) or member.block is not None:
+                continue
+            if graph.origin.get(member.tensor, member.tensor) in graph.origin.values():
+                continue
+            touched.add(member.tensor)
+            now = masked.weights[member.tensor].array()
+            zero = np.broadcast_to(np.asarray(stored_zero(graph, member.tensor)).astype(now.dtype), now.shape)
+            index = member.index[np.isin(member.unit, gone)]
+            assert np.array_equal(np.take(now, index, member.axis), np.take(zero, index, member.axis)), member.tensor
+    for tensor in graph.weights:
+        if tensor in masked.weights and weight_role(graph, tensor) is not Role.LINEAR:
+            assert np.array_equal(masked.weights[tensor].array(), graph.weights[tensor].array()), tensor
