@@ -21,7 +21,7 @@ from typing import NamedTuple
 __all__ = ["INLINE_LIMIT", "MARKER", "Chunk", "Filled", "WireError", "encode_field", "fill", "slim"]
 
 INLINE_LIMIT = 1024  # tensors up to this many bytes stay inside the parsed proto
-MARKER = "onnxprune:elsewhere"
+MARKER = "onnxprune.elsewhere"
 
 Buffer = bytes | memoryview | mmap.mmap
 Chunk = bytes | memoryview

@@ -2,12 +2,13 @@
 
 A *parameter* is an element of a constant that some node reads, if the constant
 
-* has the linear role (weights, biases, scales, embedding tables; quantised ones too), or
+* has the linear role (weights, biases, scales, embedding tables) and is floating point or quantised, or
 * is floating point and anything but an index, a condition, a size, or the scale of a quantised tensor: running
   statistics, initial states, divisors;
 
 constants without axes (the 0.5 inside a GELU) are settings, not parameters. A matrix that several nodes share counts
-once; a vector that the exporter stored once for several layers counts for each of them, as it did in the framework.
+once; a vector (at most one axis longer than 1) counts for every node that reads it, since exporters store equal
+vectors of several layers once. Of weights packed into bytes (MatMulNBits) every number counts.
 *Bytes* are those of the parameters, as an ONNX file stores them (4-bit types packed); the size of a file is measured
 on the file. *MACs* come from the operators' rules (0 for an operator whose rule has none). *Activation bytes* are the
 peak over the execution order: every tensor that depends on a graph input is a buffer from the node that makes it to
@@ -19,21 +20,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from onnxprune.coupling import weight_role
-from onnxprune.graph import Graph, Node, build_graph
+from onnxprune.graph import Graph, build_graph
 from onnxprune.model import Model
+from onnxprune.nodes import Node
 from onnxprune.ops import rule_for
-from onnxprune.ops.quantized import stored_zero
 from onnxprune.ops.rule import Role, Shape
 from onnxprune.shapes import dim_name
+from onnxprune.stored import is_float, is_quantised, nonzero, numbers_per_entry
 from onnxprune.values import Coupling, Ints
-from onnxprune.weights import Weight, nbytes_of
+from onnxprune.weights import nbytes_of
 
 __all__ = ["Cost", "CostModel", "GroupCost", "cost", "cost_after", "is_parameter", "one_example"]
 
@@ -41,7 +42,6 @@ Bools = NDArray[np.bool_]
 
 VIEWS = frozenset("Identity Reshape Flatten Squeeze Unsqueeze".split())
 NEVER = (Role.INDEX, Role.CONDITION, Role.SHAPE, Role.SCALE, Role.ZERO_POINT)
-CHUNK = 1 << 22  # elements looked at in one go
 
 
 @dataclass(frozen=True)
@@ -188,6 +188,7 @@ class _Table:
         self.types = np.array([graph.dtypes[name] for name in self.names], np.int64)
         self.parameters = np.array([self.number[t] for t in parameters], np.int64)
         self.uses = np.array([len(_uses(graph, t)) for t in parameters], np.int64)
+        self.packed = np.array([numbers_per_entry(graph, t) for t in parameters], np.int64)
         self.macs = [self._macs(node, self.dims) for node in self.counted]
         self._buffers(computed)
 
@@ -223,15 +224,20 @@ class _Table:
     def cost(self, dims: Ints, nonzero: int | None = None) -> Cost:
         """Cost under these sizes."""
         sizes = np.multiply.reduceat(dims, self.starts) if dims.size else dims
-        bits = sizes[self.parameters]
-        times = np.where(bits == 1, self.uses, 1)
+        mine = sizes[self.parameters]
+        times = np.where(self._long_axes(dims) <= 1, self.uses, 1)
         return Cost(
-            parameters=int((bits * times).sum()),
+            parameters=int((mine * self.packed * times).sum()),
             nonzero=nonzero,
-            bytes=int((_nbytes(bits, self.types[self.parameters]) * times).sum()),
+            bytes=int((_nbytes(mine, self.types[self.parameters]) * times).sum()),
             macs=self._all_macs(dims),
             activation_bytes=self._peak(sizes),
         )
+
+    def _long_axes(self, dims: Ints) -> Ints:
+        """Number of axes longer than 1 of every parameter."""
+        counts: Ints = np.add.reduceat((dims > 1).astype(np.int64), self.starts) if dims.size else dims
+        return counts[self.parameters]
 
     def _peak(self, sizes: Ints) -> int:
         held = _nbytes(sizes[self.buffers], self.types[self.buffers])
@@ -277,22 +283,18 @@ def _uses(graph: Graph, tensor: str) -> list[Node]:
 
 
 def is_parameter(graph: Graph, tensor: str) -> bool:
-    """Are the elements of this constant parameters (see the head of this file)?"""
+    """Whether the elements of this constant are parameters, as the head of this file defines them."""
     weight = graph.weights[tensor]
     if not weight.shape or not graph.consumers.get(tensor):
         return False
     role = weight_role(graph, tensor)
     if role.linear:
-        return True
-    return _is_float(weight) and role not in NEVER and not _only_shape(graph, tensor)
-
-
-def _is_float(weight: Weight) -> bool:
-    return weight.dtype.kind == "f" or (weight.dtype.kind == "V" and "float" in weight.dtype.name)
+        return is_float(weight) or is_quantised(graph, tensor)
+    return is_float(weight) and role not in NEVER and not _only_shape(graph, tensor)
 
 
 def _only_shape(graph: Graph, tensor: str) -> bool:
-    """Do all readers take the constant for a list of sizes (the scales of a Resize)?"""
+    """Whether all readers take the constant for a list of sizes (the scales of a Resize)."""
     for node, k in graph.consumers[tensor]:
         rule = rule_for(node.domain, node.op)
         if rule is None or rule.role(k) is not Role.SHAPE:
@@ -318,18 +320,7 @@ def _nonzero(graph: Graph, model: Model) -> int:
     total = 0
     for tensor in graph.weights:
         if is_parameter(graph, tensor):
-            array = model.weights.get(graph.origin.get(tensor, tensor), graph.weights[tensor]).array()
-            times = len(_uses(graph, tensor)) if array.size == 1 else 1
-            total += times * _count(array, np.asarray(stored_zero(graph, tensor)))
+            weight = model.weights.get(graph.origin.get(tensor, tensor), graph.weights[tensor])
+            times = len(_uses(graph, tensor)) if sum(d > 1 for d in weight.shape) <= 1 else 1
+            total += times * nonzero(graph, tensor, weight.array())
     return total
-
-
-def _count(array: NDArray[Any], zero: NDArray[Any]) -> int:
-    """Elements that differ from ``zero`` (one value, or broadcastable)."""
-    if zero.size > 1:
-        rows = max(1, CHUNK // max(1, array[0].size))
-        fill = np.broadcast_to(zero.astype(array.dtype), array.shape)
-        parts = range(0, len(array), rows)
-        return sum(int(np.count_nonzero(array[i : i + rows] != fill[i : i + rows])) for i in parts)
-    flat, value = array.reshape(-1), zero.reshape(-1)[0].astype(array.dtype)
-    return sum(int(np.count_nonzero(flat[i : i + CHUNK] != value)) for i in range(0, flat.size, CHUNK))

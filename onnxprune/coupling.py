@@ -20,6 +20,7 @@ from onnxprune.naming import group_names
 from onnxprune.ops import rule_for
 from onnxprune.ops.rule import Role, Zeros, zero_lost
 from onnxprune.ops.ties import Ties
+from onnxprune.samples import complete_shapes
 from onnxprune.solver import Solution, factor_index, solve
 from onnxprune.values import Coupling, EqualCount, Frozen, Group, Ints, Member, Options
 
@@ -36,11 +37,11 @@ def couple(model: Model, options: Options | None = None) -> Coupling:
     """
     options = options or Options()
     fixed = dict(options.shapes)
-    graph = build_graph(model, fixed=fixed)
+    graph = complete_shapes(build_graph(model, fixed=fixed))
     names = dynamic_dims(model)
     if not names:
         return couple_graph(graph, options)
-    other = build_graph(model, dict(zip(names, PRIMES[1], strict=False)), fixed=fixed)
+    other = complete_shapes(build_graph(model, dict(zip(names, PRIMES[1], strict=False)), fixed=fixed))
     return couple_graph(graph, options, other)
 
 
@@ -195,9 +196,7 @@ def _collect(t: Ties, solution: Solution, inexact: Bools, hazards: Bools) -> Cou
     blocks = np.repeat(np.array(t.blocks, np.int64), np.diff([*t.starts, t.total]))
     offsets = np.arange(t.total) - np.repeat(np.array(t.starts, np.int64), np.diff([*t.starts, t.total]))
     roles = {name: weight_role(t.graph, name) for name in t.graph.weights}
-    linear = np.array(
-        [t.axes[n][0] in roles and roles[t.axes[n][0]] is Role.LINEAR for n in range(len(t.axes))] or [0], bool
-    )
+    linear = np.array([roles.get(tensor) is Role.LINEAR for tensor, _ in t.axes] or [False], np.bool_)
     count = solution.frozen.size
     useful = np.zeros(count, np.bool_)
     real = owners >= 0
@@ -360,12 +359,25 @@ Partition = dict[tuple[str, int], Ints]
 
 
 def _disagreements(first: Partition, second: Partition) -> list[tuple[str, int]]:
-    """Constant axes whose units differ between two assignments of the dynamic dimensions."""
-    return [
-        key
-        for key in sorted(first.keys() & second.keys())
-        if first[key].shape != second[key].shape or not _same_partition(first[key], second[key])
-    ]
+    """Constant axes whose units differ between two assignments of the dynamic dimensions.
+
+    Two partitions of the same positions agree where their labels translate into each other, both ways.
+    """
+    keys = sorted(k for k in first.keys() & second.keys() if first[k].shape == second[k].shape)
+    odd = sorted((first.keys() & second.keys()) - set(keys))
+    if not keys:
+        return odd
+    x, y = (np.concatenate([part[k] for k in keys]) + 1 for part in (first, second))
+    bad = _untranslatable(x, y) | _untranslatable(y, x)
+    edges = np.cumsum([0, *(first[k].size for k in keys)])
+    return odd + [k for k, a, b in zip(keys, edges[:-1], edges[1:], strict=True) if bad[a:b].any()]
+
+
+def _untranslatable(x: Ints, y: Ints) -> Bools:
+    translation = np.zeros(int(x.max()) + 1, np.int64)
+    translation[x] = y
+    wrong = translation[x] != y
+    return np.isin(x, x[wrong]) if wrong.any() else wrong
 
 
 def _partition(t: Ties, solution: Solution) -> Partition:
@@ -378,10 +390,3 @@ def _partition(t: Ties, solution: Solution) -> Partition:
                 labels = solution.labels[ids.reshape(-1)]
                 result[tensor, axis] = np.where(solution.frozen[labels], -1, labels)
     return result
-
-
-def _same_partition(x: Ints, y: Ints) -> bool:
-    if not np.array_equal(x < 0, y < 0):
-        return False
-    pairs = np.unique(np.stack([x, y]), axis=1).shape[1]
-    return bool(pairs == np.unique(x).size == np.unique(y).size)

@@ -121,8 +121,8 @@ def _split(node: Any, x: Sequence[Any]) -> Sequence[Array]:
     axis = node.attrs.get("axis", 0)
     sizes = x[1] if len(x) > 1 and x[1] is not None else node.attrs.get("split")
     if sizes is None:
-        return np.array_split(x[0], len(node.outputs), axis)
-    return np.split(x[0], np.cumsum(sizes)[:-1], axis)
+        return list(np.array_split(x[0], len(node.outputs), axis))
+    return list(np.split(x[0], np.cumsum(sizes)[:-1], axis))
 
 
 def _range(node: Any, x: Sequence[Any]) -> Sequence[Array]:

@@ -35,7 +35,7 @@ def group_names(t: Ties, firsts: Sequence[tuple[str, int]], members: Sequence[tu
         title = node_title(t.graph, node) if node else tensor
         per_unit = _positions_per_unit(mine, tensor, axis)
         kind = _kind(t, tensor, mine, per_unit)
-        text = f"{title} (heads)" if kind == "heads" else title
+        text = f"{title} ({kind})" if kind.startswith("head") else title
         seen[text] = seen.get(text, 0) + 1
         result.append(GroupName(f"{text}#{seen[text]}" if seen[text] > 1 else text, kind, per_unit))
     return result
@@ -50,15 +50,15 @@ def _positions_per_unit(members: Sequence[Member], tensor: str, axis: int) -> in
 
 def _kind(t: Ties, tensor: str, members: Sequence[Member], per_unit: int) -> str:
     known = t.kinds.get(tensor, "channels")
-    if known == "neurons" and per_unit > 1 and any(_is_attention(t, m) for m in members):
-        return "heads"
+    if known == "neurons" and per_unit > 1 and any(_is_head_axis(t, m) for m in members):
+        return "heads" if t.options.attention == "heads" else "head dimensions"
     return known
 
 
-def _is_attention(t: Ties, member: Member) -> bool:
-    """A unit of several positions of which one tensor has a whole axis entry each: the head axis of attention."""
+def _is_head_axis(t: Ties, member: Member) -> bool:
+    """One factor of a split feature axis: units that are wide elsewhere have a single position here."""
     shape = t.shape(member.tensor)
-    return not member.weight and shape is not None and len(shape) >= 4 and 0 < member.axis < len(shape) - 1
+    return not member.weight and shape is not None and len(shape) >= 4 and int((member.unit == 0).sum()) == 1
 
 
 def node_title(graph: Graph, node: Node) -> str:
@@ -67,6 +67,8 @@ def node_title(graph: Graph, node: Node) -> str:
         found = WEIGHT_NAME.match(tensor)
         if found and not ANONYMOUS.match(tensor):
             return _tidy(found["layer"])
+    if node.scope:
+        return node.scope
     return _from_node_name(node)
 
 

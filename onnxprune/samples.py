@@ -16,12 +16,12 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from onnxprune import runtime
 from onnxprune.errors import DataError, OnnxPruneError
 from onnxprune.graph import Graph, Node, dynamic_dims
-from onnxprune.runtime import session
 from onnxprune.weights import dtype_of, type_of
 
-__all__ = ["complete_shapes", "generate", "with_batch"]
+__all__ = ["complete_shapes", "generate", "resized", "size_variants"]
 
 Array = NDArray[Any]
 
@@ -32,6 +32,7 @@ MOVES = frozenset(
 )
 JOINS = frozenset("Concat Max Min Sum".split())
 OPEN_END = 10  # integers of which nothing is known lie below this
+COMMON_SIZES = (8, 32, 64, 224, 16, 1)  # of dynamic dimensions, tried where the graph's own do not run
 PADDED = 3  # the last third of the padded row is masked
 
 MASK_NAME = re.compile(r"mask", re.IGNORECASE)
@@ -76,46 +77,95 @@ class _Use:
         self.limit = max(1, limit if self.limit is None else min(self.limit, limit))
 
 
-def generate(graph: Graph, *, batch: int | None = None, seed: int = 0, scale: float = 1.0) -> dict[str, Array]:
+def generate(
+    graph: Graph,
+    *,
+    batch: int | None = None,
+    seed: int = 0,
+    scale: float = 1.0,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> dict[str, Array]:
     """One value per graph input, of the shape and type that ``graph`` assigns to it.
 
-    ``batch`` replaces the size of the first dynamic dimension; ``scale`` multiplies the standard normal inputs.
-    Raises DataError for an input that holds text, is not a tensor, or has no known shape.
+    ``batch`` replaces the size of the first dynamic dimension; ``scale`` multiplies the standard normal inputs;
+    ``shapes`` (name -> shape, all inputs) is used instead of the assignment. Raises DataError for an input that
+    holds text, is not a tensor, or has no known shape.
     """
-    shapes = with_batch(graph, batch)
+    if shapes is None:
+        dims = dynamic_dims(graph.model)
+        shapes = resized(graph, {dims[0]: batch} if batch is not None and dims else {})
     rng = np.random.default_rng(seed)
     return {name: _one(graph, name, shapes[name], rng, scale) for name in graph.inputs}
 
 
-def with_batch(graph: Graph, batch: int | None) -> dict[str, tuple[int, ...]]:
-    """Shape per graph input, with another size for the first dynamic dimension.
+def size_variants(graph: Graph) -> Iterator[dict[str, int]]:
+    """Sizes of the symbolic dimensions to try, the graph's own first: models often take some sizes only.
 
-    A leading axis without a name counts as the batch when the batch itself has none.
+    Then every dimension but the batch at one common size, then the same with a batch of 1.
     """
     dims = dynamic_dims(graph.model)
+    own = _sizes(graph)
+    own = {dim: own[dim] for dim in dims if dim in own}
+    yield own
+    for batch in ({}, dict.fromkeys(dims[:1], 1)):
+        if batch:
+            yield own | batch
+        if len(dims) > 1:
+            for size in COMMON_SIZES:
+                yield own | dict.fromkeys(dims[1:], size) | batch
+
+
+def resized(graph: Graph, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    """Shape per graph input; ``sizes``: new value per symbolic dimension, the others stay.
+
+    A leading axis without a name follows when the first dimension is such an axis; a dimension that is named as a
+    sum of others (``past + 1``) is that sum.
+    """
+    values = _inputs(graph)
+    known = _sizes(graph) | dict(sizes)
+    unnamed = next((size for name, size in sizes.items() if name.endswith("[0]")), None)
     shapes = {}
-    for value in graph.model.proto.graph.input:
-        if value.name not in graph.inputs:
-            continue
-        shape = graph.shape(value.name)
-        if shape is None:
-            raise DataError(
-                f"input `{value.name}` is not a tensor of known rank, so no value can be made up for it",
-                "Give data for it, or a shape: --shape NAME=1,3,224,224.",
-            )
-        if batch is not None and dims:
-            shape = tuple(batch if _is_batch(value, axis, dims[0]) else n for axis, n in enumerate(shape))
-        shapes[value.name] = shape
+    for name, value in values.items():
+        shape = graph.shapes[name]
+        for axis in range(len(shape)):
+            dim = _dim(value, axis)
+            if dim:
+                size = unnamed if unnamed is not None and axis == 0 and dim.endswith("[0]") else _size(dim, known)
+                shape = (*shape[:axis], size, *shape[axis + 1 :])
+        shapes[name] = shape
     return shapes
 
 
-def _is_batch(value: onnx.ValueInfoProto, axis: int, first: str) -> bool:
+def _inputs(graph: Graph) -> dict[str, onnx.ValueInfoProto]:
+    return {v.name: v for v in graph.model.proto.graph.input if v.name in graph.inputs}
+
+
+def _sizes(graph: Graph) -> dict[str, int]:
+    """Size per symbolic dimension in the assignment of the graph."""
+    known: dict[str, int] = {}
+    for name, value in _inputs(graph).items():
+        shape = graph.shape(name)
+        if shape is None:
+            raise DataError(
+                f"input `{name}` is not a tensor of known rank, so no value can be made up for it",
+                "Give data for it, or a shape: --shape NAME=1,3,224,224.",
+            )
+        for axis, size in enumerate(shape):
+            known.setdefault(_dim(value, axis), size)
+    return known
+
+
+def _dim(value: onnx.ValueInfoProto, axis: int) -> str:
+    """Name of a symbolic dimension, "" of a fixed one."""
     dim = value.type.tensor_type.shape.dim[axis]
-    if dim.HasField("dim_value") and dim.dim_value > 0:
-        return False
-    if dim.dim_param:
-        return bool(dim.dim_param == first)
-    return f"{value.name}[{axis}]" == first or (axis == 0 and first.endswith("[0]"))
+    return "" if dim.HasField("dim_value") and dim.dim_value > 0 else dim.dim_param or f"{value.name}[{axis}]"
+
+
+def _size(dim: str, known: Mapping[str, int]) -> int:
+    parts = [part.strip() for part in dim.split("+")]
+    if len(parts) > 1 and all(part.isdigit() or part in known for part in parts):
+        return sum(int(part) if part.isdigit() else known[part] for part in parts)
+    return known[dim]
 
 
 def _one(graph: Graph, name: str, shape: tuple[int, ...], rng: np.random.Generator, scale: float) -> Array:
@@ -281,12 +331,12 @@ def complete_shapes(graph: Graph) -> Graph:
         for node in graph.nodes
         if len(node.where) == 1
         for tensor in node.outputs
-        if tensor and tensor not in graph.shapes
+        if tensor and tensor not in graph.shapes and (tensor in graph.consumers or tensor in graph.outputs)
     ]
     if not missing:
         return graph
     try:
-        found = session(graph.model, outputs=missing, provider="cpu").run(generate(graph))
+        found = runtime.session(graph.model, outputs=missing, provider="cpu").run(generate(graph))
     except OnnxPruneError:
         return graph
     return _filled(graph, {name: value for name, value in found.items() if isinstance(value, np.ndarray)})

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,6 @@ __all__ = ["Solution", "solve"]
 
 Bools = NDArray[np.bool_]
 MERGED = "only whole slices of one factor of a reshaped axis can go, and another factor was chosen"
-NO_FACTOR = "every factor of the reshaped axis is frozen"
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,14 +112,21 @@ def _candidates(state: _State, merge: Merge) -> list[int]:
 
 def _decide(state: _State, merge: Merge, candidates: Sequence[int], choice: int = 0) -> int:
     live = candidates[choice] if candidates else -1
+    reason = MERGED if candidates else _why_frozen(state, merge)
     for k, ids in enumerate(merge.factors):
         if k != live:
-            state.freeze(ids, MERGED if candidates else NO_FACTOR)
+            state.freeze(ids, reason)
     if live < 0:
-        state.freeze(merge.merged, NO_FACTOR)
+        state.freeze(merge.merged, reason)
     else:
         state.tie(merge.merged, merge.factors[live][factor_index(merge, live)])
     return live
+
+
+def _why_frozen(state: _State, merge: Merge) -> str:
+    """The reason of the merged axis, or of its largest factor: freezing travels through a Reshape with its reason."""
+    ids = merge.merged if state.all_frozen(merge.merged) else max(merge.factors, key=lambda f: f.size)
+    return next(islice(state.reasons, int(state.reason[state.labels[ids[0]]]), None))
 
 
 def factor_index(merge: Merge, k: int) -> Ints:

@@ -6,20 +6,23 @@ Both run on onnxruntime without its graph optimisations, on the same seeded inpu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
 
 from onnxprune.model import Model
 
-__all__ = ["Array", "Feeds", "assert_differs", "assert_same", "error", "feeds_for", "run"]
+__all__ = ["Array", "Feeds", "assert_differs", "assert_equal", "assert_same", "errors", "feeds_for", "run"]
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
+Outputs = Mapping[str, Any]
 
 FLOOR = 1e-6  # an output smaller than this counts as this large
 SIXTEENTHS = 16  # inputs are multiples of 1/16, so that sums of products are exact in float32
@@ -27,23 +30,31 @@ SIXTEENTHS = 16  # inputs are multiples of 1/16, so that sums of products are ex
 
 def assert_same(a: Model, b: Model, feeds: Feeds | int = 0, rtol: float = 1e-5) -> None:
     """Every output of ``b`` is that of ``a``, up to ``rtol``; ``feeds`` are inputs, or the seed of generated ones."""
-    worst = error(a, b, feeds)
+    assert_equal(*_both(a, b, feeds), rtol)
+
+
+def assert_equal(a: Outputs, b: Outputs, rtol: float = 1e-5) -> None:
+    """The same for outputs that are already there."""
+    worst = errors(a, b)
     name = max(worst, key=lambda k: worst[k])
     assert worst[name] <= rtol, f"output `{name}` differs by {worst[name]:.3g}, allowed are {rtol:.3g} (all: {worst})"
 
 
-def assert_differs(a: Model, b: Model, feeds: Feeds | int = 0, rtol: float = 1e-3) -> None:
+def assert_differs(a: Outputs, b: Outputs, rtol: float = 1e-3) -> None:
     """Some output of ``b`` is another one than that of ``a``: the comparison says something."""
-    worst = error(a, b, feeds)
+    worst = errors(a, b)
     assert max(worst.values()) > rtol, f"both models compute the same (errors: {worst})"
 
 
-def error(a: Model, b: Model, feeds: Feeds | int = 0) -> dict[str, float]:
-    """Error per output of ``a``; infinite where shapes differ, or where either is not finite."""
+def _both(a: Model, b: Model, feeds: Feeds | int) -> tuple[Outputs, Outputs]:
     if isinstance(feeds, int):
         feeds = feeds_for(a, feeds)
-    left, right = run(a, feeds), run(b, feeds)
-    return {name: _error(left[name], right[name]) for name in left}
+    return run(a, feeds), run(b, feeds)
+
+
+def errors(a: Outputs, b: Outputs) -> dict[str, float]:
+    """Error per output of ``a``; infinite where shapes differ, or where either is not finite."""
+    return {name: _error(a[name], b[name]) for name in a}
 
 
 def _error(a: Any, b: Any) -> float:
@@ -59,8 +70,12 @@ def _error(a: Any, b: Any) -> float:
     return float(np.abs(a - b).max(initial=0.0) / max(np.abs(a).max(initial=0.0), FLOOR))
 
 
-def run(model: Model, feeds: Feeds) -> dict[str, Any]:
-    """All outputs of the model, by name."""
+def run(model: Model, feeds: Feeds, kernels: Sequence[type[OpRun]] = ()) -> dict[str, Any]:
+    """All outputs of the model, by name; with ``kernels`` on onnx's reference evaluator, which calls them."""
+    if kernels:
+        names = [o.name for o in model.proto.graph.output]
+        evaluator = ReferenceEvaluator(model.to_proto(), new_ops=list(kernels))
+        return dict(zip(names, evaluator.run(None, dict(feeds)), strict=True))
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4

@@ -13,24 +13,29 @@ import typer
 
 from onnxprune.errors import ModelSaveError, OptionError
 from onnxprune.model import Model
+from onnxprune.values import Options
 
 __all__ = [
-    "Attention",
-    "Granularity",
-    "Mode",
-    "NormGroups",
-    "Scope",
     "AllowIoOption",
-    "examples",
-    "group_ratios",
+    "Attention",
     "AttentionOption",
+    "CriterionOption",
+    "DataOption",
+    "Granularity",
+    "GranularityOption",
     "InexactOption",
     "JsonOption",
-    "keep_input",
+    "Mode",
     "ModelArgument",
+    "NormGroups",
     "NormGroupsOption",
+    "Scope",
+    "SeedOption",
     "ShapeOption",
-    "shapes_of",
+    "coupling_options",
+    "examples",
+    "group_ratios",
+    "keep_input",
     "target",
     "writable",
 ]
@@ -104,6 +109,30 @@ AttentionOption = Annotated[
 NormGroupsOption = Annotated[
     NormGroups, typer.Option("--norm-groups", help="Remove whole normalisation groups, or channels within each.")
 ]
+
+CriterionOption = Annotated[
+    str, typer.Option("--criterion", metavar="NAME", help="How importance is scored: l1, l2, linf, random, ...")
+]
+GranularityOption = Annotated[
+    Granularity, typer.Option("--granularity", help="Whole units (filters, neurons, heads), or single weights.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", metavar="N", help="For everything that is drawn at random.")]
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="FILE.npz", help="A dataset: x and y, or x_test, y_test, ...", show_default=False),
+]
+
+
+def coupling_options(
+    include_inexact: bool,
+    attention: Attention,
+    norm_groups: NormGroups,
+    allow_io: Sequence[str] | None,
+    shape: Sequence[str] | None,
+) -> Options:
+    """What the groups depend on, from the text of the options."""
+    shapes = tuple(shapes_of(shape).items())
+    return Options(include_inexact, attention.value, norm_groups.value, tuple(allow_io or ()), shapes)
 
 
 def examples(*lines: str) -> str:

@@ -9,7 +9,7 @@ import typer
 
 from onnxprune.cli import prune
 from onnxprune.cli.console import change, count, emit_json, show, table
-from onnxprune.cli.options import Mode, examples, JsonOption, ModelArgument
+from onnxprune.cli.options import DataOption, JsonOption, Mode, ModelArgument, examples
 from onnxprune.plan import Plan, PlanDiff
 from onnxprune.plan import diff as compare
 
@@ -99,7 +99,7 @@ def apply_plan(
     model: ModelArgument,
     out: prune.OutOption,
     mode: prune.ModeOption = Mode.REMOVE,
-    data: prune.DataOption = None,
+    data: DataOption = None,
     no_verify: prune.NoVerifyOption = False,
     json: JsonOption = False,
 ) -> None:

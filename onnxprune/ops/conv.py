@@ -92,6 +92,7 @@ def cut_conv(node: Node, c: Cutter) -> None:
 
 
 def cut_conv_transpose(node: Node, c: Cutter) -> None:
+    """As for Conv: a depthwise one follows its channels."""
     groups = node.attrs.get("group", 1)
     if groups > 1 and c.old_shape(node.input(1))[0] == groups:
         c.set_attr(node, "group", c.size(node.input(0), 1))

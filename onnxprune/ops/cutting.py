@@ -33,7 +33,7 @@ class Cutter(Protocol):
         """Old positions that survive on an axis, ascending. On a ragged axis those of its first block."""
 
     def changed(self, tensor: str, axis: int | None = None) -> bool:
-        """Does the axis (or any axis) of the tensor lose something?"""
+        """Whether the axis (or any axis) of the tensor loses something."""
 
     def set_attr(self, node: Node, name: str, value: Any) -> None:
         """Set an attribute of the node; a value equal to the present one changes nothing."""

@@ -9,8 +9,8 @@ from onnxprune.ops.rule import Role, Rule, Zeros, zero_all, zero_any, zero_keeps
 from onnxprune.ops.ties import Ties
 
 KEEP_ZERO = (
-    "Abs Asin Asinh Atan Atanh Ceil Celu Elu Erf Floor Gelu HardSwish Identity LeakyRelu Mish Neg PRelu Relu Round Selu "
-    "Shrink Sign Sin Sinh Softsign Sqrt Swish Tan Tanh ThresholdedRelu Dropout BitShift"
+    "Abs Asin Asinh Atan Atanh Ceil Celu Elu Erf Floor Gelu HardSwish Identity LeakyRelu Mish Neg PRelu Relu Round "
+    "Selu Shrink Sign Sin Sinh Softsign Sqrt Swish Tan Tanh ThresholdedRelu Dropout"
 ).split()
 LOSE_ZERO = "Acos Acosh BitwiseNot Cos Cosh Exp HardSigmoid IsInf IsNaN Log Not Reciprocal Sigmoid Softplus".split()
 COMPARE = "Equal Greater GreaterOrEqual Less LessOrEqual And Or Xor BitwiseAnd BitwiseOr BitwiseXor".split()
@@ -41,7 +41,7 @@ def couple_elementwise(node: Node, t: Ties) -> None:
 def couple_first_input(node: Node, t: Ties) -> None:
     """y = f(x; parameters that are scalars). A mask output (Dropout) has the same axes."""
     for output in node.outputs:
-        if output:
+        if output and t.shape(output) is not None:
             t.tie_like(node.input(0), output, [(a, a) for a in range(t.rank(output))], 0)
 
 
@@ -149,6 +149,7 @@ RULES = (
     _rule("Sum", zero_all, LIN),
     _rule("Mul", zero_any, LIN),
     _rule("Div", zero_divide, LIN, Role.DIVISOR),
+    _rule("BitShift", zero_first_input, DATA, BOUND),
     _rule("Mod", zero_divide, DATA, Role.DIVISOR),
     _rule("Pow", zero_pow, DATA, Role.EXPONENT),
     _rule("Max", zero_all, BOUND),

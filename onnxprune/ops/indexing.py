@@ -126,13 +126,13 @@ def couple_one_hot(node: Node, t: Ties) -> None:
         t.tie(indices, a, y, a if a < axis else a + 1, 0)
 
 
-I, D = Role.INDEX, Role.DATA
+INDEX, D = Role.INDEX, Role.DATA
 RULES = (
-    Rule("Gather", couple_gather, (Role.PASS, I), zero_keeps, cut_gather),
-    Rule("GatherElements", couple_gather_elements, (Role.PASS, I), zero_lost),
-    Rule("GatherND", couple_gather_nd, (Role.PASS, I), zero_lost),
-    Rule("ScatterND", couple_scatter_nd, (D, I, D), zero_keeps),
-    Rule("ScatterElements", couple_scatter_elements, (D, I, D), zero_lost),
-    Rule("Scatter", couple_scatter_elements, (D, I, D), zero_lost),
-    Rule("OneHot", couple_one_hot, (I, Role.SHAPE, D), zero_lost),
+    Rule("Gather", couple_gather, (Role.PASS, INDEX), zero_keeps, cut_gather),
+    Rule("GatherElements", couple_gather_elements, (Role.PASS, INDEX), zero_lost),
+    Rule("GatherND", couple_gather_nd, (Role.PASS, INDEX), zero_lost),
+    Rule("ScatterND", couple_scatter_nd, (D, INDEX, D), zero_keeps),
+    Rule("ScatterElements", couple_scatter_elements, (D, INDEX, D), zero_lost),
+    Rule("Scatter", couple_scatter_elements, (D, INDEX, D), zero_lost),
+    Rule("OneHot", couple_one_hot, (INDEX, Role.SHAPE, D), zero_lost),
 )

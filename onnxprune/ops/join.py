@@ -93,6 +93,7 @@ def slice_ranges(graph: Graph, node: Node) -> list[tuple[int, np.ndarray[Any, np
 
 
 def couple_slice(node: Node, t: Ties) -> None:
+    """Constant bounds are an index map; picking one block of a ragged axis frees it."""
     x, y = node.input(0), node.output(0)
     ranges = slice_ranges(t.graph, node)
     if ranges is None:
@@ -218,6 +219,7 @@ def pads_of(graph: Graph, node: Node) -> list[tuple[int, int]] | None:
 
 
 def cut_pad(node: Node, c: Cutter) -> None:
+    """Pads shrink by what is removed of the padding."""
     x, y = node.inputs[0], node.outputs[0]
     pads = pads_of(c.graph, node)
     if pads is None or not c.changed(y):

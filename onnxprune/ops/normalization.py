@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from onnxprune.graph import Node
 from onnxprune.ops.cutting import Cutter
-from onnxprune.ops.elementwise import broadcast
+from onnxprune.ops.elementwise import broadcast, zero_hazard
 from onnxprune.ops.rule import Role, Rule, zero_by_inputs, zero_keeps
 from onnxprune.ops.ties import Ties
 
@@ -97,6 +97,7 @@ def couple_group_norm(node: Node, t: Ties) -> None:
 
 
 def cut_group_norm(node: Node, c: Cutter) -> None:
+    """Fewer whole groups: ``num_groups`` follows."""
     if c.options.norm_groups == "whole":
         name = "num_groups" if "num_groups" in node.attrs else "groups"
         channel = len(c.old_shape(node.input(0))) - 1 if name == "groups" and node.attrs.get("channels_last", 1) else 1
@@ -141,5 +142,5 @@ RULES = (
     Rule("GroupNorm", couple_group_norm, (D, L, L), zero_by_inputs(1, 2), cut_group_norm, domain=MS),
     Rule("LpNormalization", couple_lp_norm, (D,), zero_keeps),
     Rule("LRN", couple_lrn, (D,), zero_keeps),
-    Rule("MeanVarianceNormalization", couple_mean_variance, (D,), zero_keeps),
+    Rule("MeanVarianceNormalization", couple_mean_variance, (D,), zero_hazard),
 )

@@ -49,7 +49,7 @@ def couple_reduce(node: Node, t: Ties) -> None:
 
 
 def is_mean_divisor(graph: Graph, node: Node) -> bool:
-    """Is the sum divided by a size that shape arithmetic computes: a mean in disguise?"""
+    """Whether the sum is divided by a size that shape arithmetic computes: a mean in disguise."""
     readers = graph.consumers.get(node.outputs[0], ())
     return any(r.op == "Div" and k == 0 and r.inputs[1] in graph.from_shape for r, k in readers)
 

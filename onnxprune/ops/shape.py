@@ -183,24 +183,26 @@ def _shuffle_from(graph: Graph, first: Node) -> Shuffle | None:
     a, split, b = (graph.shape(s) for s in (first.inputs[0], first.outputs[0], last.outputs[0]))
     if a is None or split is None or a != b or len(split) <= len(a) or 0 in a:
         return None
-    perm = tuple(middle.attrs.get("perm", range(len(split))[::-1]))
-    runs = _runs(a, split)
-    moved = _runs(a, tuple(split[p] for p in perm))
-    if runs is None or moved is None:
+    permuted = _permuted_axis(a, split, tuple(middle.attrs.get("perm", range(len(split))[::-1])))
+    if permuted is None:
         return None
+    axis, before, turn = permuted
+    factors = tuple(split[k] for k in before)
+    order = np.arange(a[axis], dtype=np.int64).reshape(factors).transpose(turn).reshape(-1)
+    return Shuffle(first, middle, last, axis, order, factors)
+
+
+def _permuted_axis(a: Shape, split: Shape, perm: Shape) -> tuple[int, tuple[int, ...], list[int]] | None:
+    """(axis, its factors among the axes of ``split``, their new order) if exactly one axis is permuted in itself."""
+    runs, moved = _runs(a, split), _runs(a, tuple(split[p] for p in perm))
     permuted = []
-    for axis, (before, after) in enumerate(zip(runs, moved, strict=True)):
+    for axis, (before, after) in enumerate(zip(runs or (), moved or (), strict=False)):
         parts = [perm[k] for k in after]
         if sorted(parts) != list(before):
             return None
         if parts != list(before):
-            permuted.append((axis, before, [list(before).index(p) for p in parts]))
-    if len(permuted) != 1:
-        return None
-    axis, before, turn = permuted[0]
-    factors = tuple(split[k] for k in before)
-    order = np.arange(a[axis], dtype=np.int64).reshape(factors).transpose(turn).reshape(-1)
-    return Shuffle(first, middle, last, axis, order, factors)
+            permuted.append((axis, before, [before.index(p) for p in parts]))
+    return permuted[0] if runs and moved and len(permuted) == 1 else None
 
 
 def _runs(whole: Shape, parts: Shape) -> list[tuple[int, ...]] | None:
@@ -256,7 +258,7 @@ def _target(now: Sequence[int], before: Shape, after: Shape, literal_zero: bool 
 
 
 def _cut_shuffle(node: Node, c: Cutter, shuffle: Shuffle) -> None:
-    """Survivors in their new order: the same shuffle with smaller factors when it is one, else a Gather."""
+    """Survivors in their new order: the three nodes become one Gather."""
     x, y = shuffle.first.inputs[0], shuffle.last.outputs[0]
     if node is not shuffle.last or not c.changed(y, shuffle.axis):
         return
@@ -272,6 +274,7 @@ def _cut_shuffle(node: Node, c: Cutter, shuffle: Shuffle) -> None:
 
 
 def couple_transpose(node: Node, t: Ties) -> None:
+    """Axes change places."""
     x, y = node.input(0), node.output(0)
     if shuffle_around(t.graph, node) is not None:
         return

@@ -17,7 +17,7 @@ from onnxprune.values import Ints, Options
 __all__ = ["Merge", "Ragged", "Ties"]
 
 
-MOVES_CONSTANTS = frozenset("Identity Cast CastLike Transpose Reshape Squeeze Unsqueeze DequantizeLinear".split())
+MOVES_CONSTANTS = frozenset("Identity Cast CastLike Transpose Reshape Squeeze Unsqueeze QuantizeLinear DequantizeLinear".split())
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ class Ties:
         return len(self.graph.shapes[tensor])
 
     def is_parameter(self, tensor: str) -> bool:
-        """Does the tensor come from constants alone (directly, or moved, re-typed or dequantised)?"""
+        """Whether the tensor comes from constants alone (directly, or moved, re-typed or dequantised)."""
         while tensor not in self.graph.weights:
             node = self.graph.producer.get(tensor)
             if node is None or node.op not in MOVES_CONSTANTS:
@@ -111,10 +111,11 @@ class Ties:
         axis = axis % max(self.rank(tensor), 1)
         key = (tensor, axis)
         if key in self.ragged:
-            ids = self.ragged[key].ids
-            for block in ids[1:]:
-                self.tie_ids(ids[0], block)
-            return ids[0]
+            blocks = self.ragged[key].ids
+            first: Ints = blocks[0]
+            for block in blocks[1:]:
+                self.tie_ids(first, block)
+            return first
         if key not in self._ids:
             size = self.graph.shapes[tensor][axis]
             self._ids[key] = self._new(size, self.axis_number(tensor, axis))

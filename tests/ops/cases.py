@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference.op_run import OpRun
 
 from onnxprune.model import Model, from_proto
 from onnxprune.values import Options
@@ -29,8 +30,8 @@ class Case:
     """One model around an operator, and what its analysis must find.
 
     ``units``: units in all groups together (0: nothing can be removed). ``frozen``: a regular expression that the
-    reason of some frozen axis must match. ``runs``: onnxruntime has a kernel for it on a CPU; without one there must
-    be nothing to remove. ``changes``: masking is expected to change the output.
+    reason of some frozen axis must match. ``runs``: there is a kernel for it on a CPU, if only among ``kernels``, which
+    stand in for what onnxruntime lacks; without one there must be nothing to remove.
     """
 
     build: Callable[[], Model]
@@ -39,7 +40,7 @@ class Case:
     options: Options = field(default_factory=Options)
     feeds: Callable[[Model, int], Feeds] | None = None
     runs: bool = True
-    changes: bool = True
+    kernels: tuple[type[OpRun], ...] = ()
 
 
 Cases = Mapping[tuple[str, str], Sequence[Case]]
@@ -54,6 +55,7 @@ class Net:
         self.nodes: list[onnx.NodeProto] = []
         self.inputs: list[onnx.ValueInfoProto] = []
         self.constants: list[onnx.TensorProto] = []
+        self.hints: list[onnx.ValueInfoProto] = []
         self.domains: set[str] = set()
         self._count = 0
 
@@ -91,6 +93,18 @@ class Net:
         self.nodes.append(node)
         return outputs
 
+    def hint(self, tensor: str, shape: Sequence[int | str]) -> str:
+        """Declare a shape that shape inference does not find."""
+        self.hints.append(helper.make_tensor_value_info(tensor, TensorProto.FLOAT, list(shape)))
+        return tensor
+
+    def rename(self, old: str, new: str) -> str:
+        """Give a tensor a name, for graph outputs."""
+        for node in self.nodes:
+            for names in (node.input, node.output):
+                names[:] = [new if n == old else n for n in names]
+        return new
+
     def gemm(self, x: str, ins: int, outs: int) -> str:
         return self.op("Gemm", x, self.param(ins, outs), self.param(outs))
 
@@ -112,6 +126,7 @@ class Net:
             self.inputs,
             [helper.make_tensor_value_info(o, kind, None) for o in outputs],
             self.constants,
+            value_info=self.hints,
         )
         opsets = [helper.make_opsetid(d, self.opset if not d else 1) for d in sorted(self.domains | {""})]
         return from_proto(helper.make_model(graph, opset_imports=opsets, ir_version=self.ir))

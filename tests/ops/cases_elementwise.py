@@ -54,8 +54,8 @@ def compare(op: str, *, cast: int = 0) -> Case:
     """A comparison, with a constant per unit, as 0 and 1."""
 
     def middle(net: Net, h: str) -> str:
-        a = net.op("Round", net.op("Mul", h, net.const(np.float32(2))))
-        b = net.const(np.round(net.numbers(HIDDEN)))
+        a = net.op("Round", h)
+        b = net.const(net.rng.integers(-1, 2, HIDDEN), np.float32)
         if cast:
             a, b = net.cast(a, cast), net.cast(b, cast)
         return net.cast(net.op(op, a, b))
@@ -65,8 +65,8 @@ def compare(op: str, *, cast: int = 0) -> Case:
 
 def bits(op: str, **attrs: object) -> Case:
     def middle(net: Net, h: str) -> str:
-        a = net.cast(net.op("Abs", h), UINT8)
-        return net.cast(net.op(op, a, net.const(np.arange(HIDDEN) % 3, np.uint8), **attrs))
+        a = net.cast(net.op("Abs", net.op("Mul", h, net.const(np.float32(4)))), UINT8)
+        return net.cast(net.op(op, a, net.const(np.arange(HIDDEN) % 3 + 1, np.uint8), **attrs))
 
     return flat(middle)
 

@@ -189,7 +189,7 @@ CASES = {
         flat(constant_left, after=10, units=18),
         attention_scores(),
         vector_operand(),
-        tokens(batched_weight, after=10, units=18),
+        tokens(batched_weight, after=10, units=21),
         leaking_scores(),
     ],
     (MS, "FusedMatMul"): [tokens(fused_matmul, after=10, units=18)],

@@ -7,6 +7,7 @@ import numpy as np
 from onnxprune.model import Model
 from onnxprune.values import Options
 from tests.ops.cases import HIDDEN, MS, OUT, Case, Net, maps, tokens
+from tests.ops.kernels import GroupNorm
 
 MEAN = "the mean and variance"
 
@@ -33,7 +34,7 @@ def instance_norm(net: Net, h: str) -> str:
 def layer_norm(op: str, domain: str = "", **expected: object) -> Case:
     def middle(net: Net, h: str) -> str:
         bias = [net.param(HIDDEN)] if op == "LayerNormalization" else []
-        return net.op(op, h, net.param(HIDDEN), *bias, domain=domain, axis=-1)
+        return net.hint(net.op(op, h, net.param(HIDDEN), *bias, domain=domain, axis=-1), ("n", 5, HIDDEN))
 
     return tokens(middle, units=0, frozen=MEAN, **expected)
 
@@ -84,9 +85,15 @@ def contrib_group_norm() -> Case:
     def middle(net: Net, h: str) -> str:
         h = net.op("Transpose", h, perm=[0, 2, 3, 1])
         h = net.op("GroupNorm", h, net.param(HIDDEN), net.param(HIDDEN), domain=MS, groups=4, activation=0)
+        net.hint(h, ("n", 6, 6, HIDDEN))
         return net.op("Transpose", h, perm=[0, 3, 1, 2])
 
-    return maps(middle, units=4, runs=False)
+    return maps(middle, units=4, kernels=(GroupNorm,))
+
+
+def lp_norm_in_space(net: Net, h: str) -> str:
+    """A removed channel is all zeros: 0 / 0."""
+    return net.op("LpNormalization", h, axis=2, p=1)
 
 
 def lp_norm(before: str, **expected: object) -> Case:
@@ -115,7 +122,7 @@ CASES = {
         group_norm("GroupNormalization", 21, True, units=0, frozen=MEAN, options=Options(norm_groups="within")),
     ],
     (MS, "GroupNorm"): [contrib_group_norm()],
-    ("", "LpNormalization"): [lp_norm("Relu"), lp_norm("Sigmoid", units=0, frozen="not zero there")],
+    ("", "LpNormalization"): [lp_norm("Relu"), maps(lp_norm_in_space), lp_norm("Sigmoid", units=0, frozen="not zero there")],
     ("", "LRN"): [maps(lambda net, h: net.op("LRN", h, size=3), units=0, frozen="neighbouring channels")],
     ("", "MeanVarianceNormalization"): [
         mean_variance((0, 2, 3)),

@@ -266,7 +266,7 @@ def gather_elements() -> Case:
         y = net.op("GatherElements", h, net.input((2, 5, HIDDEN), np.int64, "where"), axis=1)
         return net.model(net.dense(net.op("Add", y, h), HIDDEN, OUT))
 
-    return Case(build, units=0, frozen="index")
+    return Case(build, units=0, frozen="graph input `where`")
 
 
 def gather_nd() -> Case:
@@ -377,11 +377,11 @@ CASES = {
         slice_over_data(),
     ],
     ("", "Pad"): [
-        maps(pad_channels, after=13),
+        maps(pad_channels, after=13, units=13),
         pad_space("constant", 0.5),
         pad_space("reflect"),
-        flat(pad_some, after=11),
-        maps(pad_attribute, after=11, opset=10),
+        flat(pad_some, after=11, units=11),
+        maps(pad_attribute, after=11, units=11, opset=10),
         pad_and_sum(),
     ],
     ("", "Gather"): [flat(gather_permutes, after=6), tokens(gather_one), embedding(), tied_embedding()],

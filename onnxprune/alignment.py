@@ -1,0 +1,158 @@
+"""The channel step that suits this machine: a latency staircase, measured once and remembered.
+
+Kernels work on blocks of channels, so that 65 channels may cost as much as 80. A small convolution and a small matrix
+product are timed at every width from 49 to 80; for each step the mean time is taken with all widths rounded up to a
+multiple of it::
+
+    mean(step) = mean over widths w of  time(roundup(w, step)) / time(64)
+
+The answer is the smallest step within 2% of the best mean. It is kept in a file per user, by machine, onnxruntime
+version, devices and number of threads. ``ONNXPRUNE_CACHE`` names the folder, ``ONNXPRUNE_NO_MEASURE=1`` turns
+measuring off: the step is then 8, as it is wherever measuring fails.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from onnxprune._atomic import replacing
+from onnxprune.errors import OnnxPruneError
+from onnxprune.model import Model, from_proto
+from onnxprune.runtime import measure_latency, providers
+
+__all__ = ["FALLBACK", "STEPS", "best_step", "cache_file", "default_step", "staircase"]
+
+STEPS = (1, 2, 4, 8, 16, 32)
+FALLBACK = 8
+WIDTHS = range(49, 81)  # every remainder of every step once
+TOLERANCE = 1.02
+PASSES = 2  # each width is timed twice, at different moments
+
+Times = Mapping[int, float]
+
+
+def default_step(threads: int | None = None) -> int:
+    """The step for this machine, from the file or measured now (one to two seconds, once)."""
+    if os.environ.get("ONNXPRUNE_NO_MEASURE", "") not in ("", "0"):
+        return FALLBACK
+    path, key = cache_file(), machine(threads)
+    known = _read(path)
+    if known.get(key) in STEPS:
+        return known[key]
+    try:
+        step = best_step(staircase(_conv, threads), staircase(_matmul, threads))
+    except (OnnxPruneError, OSError, MemoryError):
+        return FALLBACK
+    _write(path, {**_read(path), key: step})
+    return step
+
+
+def best_step(*measured: Times) -> int:
+    """The smallest step whose mean time, widths rounded up to it, is within 2% of the best."""
+    means = {step: float(np.mean([_mean(times, step) for times in measured])) for step in STEPS}
+    return min(step for step, mean in means.items() if mean <= TOLERANCE * min(means.values()))
+
+
+def _mean(times: Times, step: int) -> float:
+    return float(np.mean([times[-(-w // step) * step] for w in WIDTHS])) / times[64]
+
+
+def staircase(make: Callable[[int], tuple[Model, tuple[int, ...]]], threads: int | None = None) -> dict[int, float]:
+    """Milliseconds per width, 49 to 80 and what those round up to; the smaller of two measurements each."""
+    times: dict[int, float] = {}
+    widths = sorted({-(-w // step) * step for w in WIDTHS for step in STEPS})
+    for _ in range(PASSES):
+        for width in widths:
+            model, shape = make(width)
+            feeds = {"x": np.ones(shape, np.float32)}
+            latency = measure_latency(model, feeds, runs=7, warmup=2, threads=threads)
+            times[width] = min(latency.median_ms, times.get(width, np.inf))
+    return times
+
+
+def _conv(width: int) -> tuple[Model, tuple[int, ...]]:
+    weight = np.full((width, width, 3, 3), 0.01, np.float32)
+    node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])
+    return _model(node, weight, shape := (1, width, 14, 14)), shape
+
+
+def _matmul(width: int) -> tuple[Model, tuple[int, ...]]:
+    return _model(
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+        np.full((width, 4 * width), 0.01, np.float32),
+        shape := (64, width),
+    ), shape
+
+
+def _model(node: NodeProto, weight: np.ndarray[tuple[int, ...], np.dtype[np.float32]], shape: tuple[int, ...]) -> Model:
+    graph = helper.make_graph(
+        [node],
+        "staircase",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    return from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8))
+
+
+def machine(threads: int | None = None) -> str:
+    """What the measurement depends on, as a short text."""
+    versions = sorted(
+        f"{d.metadata['Name']} {d.version}" for d in metadata.distributions() if _is_runtime(d.metadata["Name"])
+    )
+    about = [platform.machine(), _processor(), str(os.cpu_count()), *versions, *providers(), f"threads {threads}"]
+    return hashlib.sha256("\n".join(about).encode()).hexdigest()[:16]
+
+
+def _is_runtime(name: str | None) -> bool:
+    return (name or "").lower().startswith("onnxruntime")
+
+
+def _processor() -> str:
+    """The processor's name; Linux tells it in a file only."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.lower().startswith("model name")), platform.processor())
+
+
+def cache_file() -> Path:
+    """Where steps are remembered: in ``ONNXPRUNE_CACHE``, else in the user's cache folder."""
+    if folder := os.environ.get("ONNXPRUNE_CACHE"):
+        return Path(folder) / "alignment.json"
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "onnxprune" / "alignment.json"
+
+
+def _read(path: Path) -> dict[str, int]:
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _write(path: Path, known: Mapping[str, int]) -> None:
+    """Remember; a folder that cannot be written to only means that the next process measures again."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            file.write(json.dumps(known, indent=1).encode())
+    except OSError:
+        return

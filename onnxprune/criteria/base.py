@@ -1,0 +1,114 @@
+"""What a criterion is, what it is asked, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from onnxprune.errors import OptionError
+from onnxprune.model import Model
+from onnxprune.values import Coupling
+
+__all__ = ["SIDES", "Criterion", "Scores", "Settings", "UnitScores", "WeightScores"]
+
+Floats = NDArray[np.float64]
+Array = NDArray[Any]
+
+SIDES = ("all", "producing")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a criterion is applied.
+
+    ``normalise``: divide by the number of elements, so that layers of different widths can be compared.
+    ``sides``: "all" linear parameter slices of a unit, or only the "producing" ones (not those that read it).
+    ``seed``: for whatever is drawn at random. ``data``: a dataset, for criteria that need one.
+    """
+
+    normalise: bool = True
+    sides: str = "all"
+    seed: int = 0
+    data: Any = None
+
+    def __post_init__(self) -> None:
+        if self.sides not in SIDES:
+            raise OptionError(f"sides: got {self.sides!r}, expected one of {', '.join(SIDES)}", "Leave it out for all.")
+
+
+@dataclass(frozen=True, eq=False)
+class UnitScores(Mapping[str, Floats]):
+    """Group name -> score per unit, float64 of shape (units,), read-only; higher = keep.
+
+    ``warnings`` names what was found on the way, such as weights with NaN.
+    """
+
+    values_by_group: Mapping[str, ArrayLike]
+    criterion: str = ""
+    model_hash: str = ""
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        fixed = {name: _read_only(np.array(values, np.float64)) for name, values in self.values_by_group.items()}
+        object.__setattr__(self, "values_by_group", fixed)
+
+    def __getitem__(self, group: str) -> Floats:
+        return np.asarray(self.values_by_group[group])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.values_by_group)
+
+    def __len__(self) -> int:
+        return len(self.values_by_group)
+
+
+@dataclass(frozen=True, eq=False)
+class WeightScores(Mapping[str, Array]):
+    """Constant name -> score per element, floating point, of the constant's shape; higher = keep, never NaN.
+
+    An array is computed when it is asked for, so that the scores of a large model need not fit into memory.
+    Names are those of the analysis view: a vector shared by several layers has one entry for each.
+    """
+
+    names: tuple[str, ...]
+    compute: Callable[[str], Array] = field(repr=False)
+    criterion: str = ""
+    model_hash: str = ""
+    warnings: tuple[str, ...] = ()
+
+    def __getitem__(self, weight: str) -> Array:
+        if weight not in self.names:
+            raise KeyError(weight)
+        return self.compute(weight)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+Scores = UnitScores | WeightScores
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A way to score. ``needs``: what it must be given beside the model: "data", "labels", "gradients".
+
+    ``units`` and ``weights`` do the work; None where the criterion has no such score. ``formula`` is shown to people.
+    """
+
+    name: str
+    formula: str
+    units: Callable[[Model, Coupling, Settings], UnitScores] | None
+    weights: Callable[[Model, Coupling, Settings], WeightScores] | None = None
+    needs: Sequence[str] = ()
+
+
+def _read_only(values: Floats) -> Floats:
+    values.flags.writeable = False
+    return values

@@ -1,0 +1,342 @@
+"""The proof that a removal did what it says: masked and removed model agree on real runs, and the runs say something.
+
+    error = max over outputs of max|masked - removed| / max(max|masked|, 1e-6)
+
+It counts only if every compared output varies between inputs, and the masked model differs from the original when
+units with non-zero weights went. Otherwise it is tried again with inputs x 0.1 and x 10, and after that the models
+are compared at the last tensors in front of the outputs that do vary.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune.cuts import Cuts, cuts_of, masks
+from onnxprune.errors import ProofError
+from onnxprune.graph import Graph
+from onnxprune.model import Model
+from onnxprune.ops.quantized import stored_zero
+from onnxprune.plan import Plan
+from onnxprune.proof.agreement import finite
+from onnxprune.proof.chain import Chain, MaskedNotFinite, OriginalFails, OriginalNotFinite, Tally
+from onnxprune.proof.corrected import correct
+from onnxprune.proof.decisions import FLOATS, bypass, decisions, reached_from
+from onnxprune.proof.feeds import Data, Feeds, feeds_to_try, scaled
+from onnxprune.proof.precision import FLOAT, float32_copy, uses_bfloat16
+from onnxprune.proof.segments import Segment, split, whole
+from onnxprune.proof.verdict import Proof
+from onnxprune.surgery import mask
+from onnxprune.values import Coupling
+
+__all__ = ["BIG", "memory_needed", "prove"]
+
+BIG = 1_500_000_000  # bytes of weights from which on a model is proven in pieces
+SCALES = (0.1, 10.0)
+TOLERANCE = {np.dtype(np.float16): 1e-2}
+DEFAULT_TOLERANCE = 1e-5
+COPIES = 3  # of the weights in work, while a session is made of them
+NO_VERIFY = "Repair them, or write the file unproven with --no-verify."
+
+
+def prove(
+    model: Model,
+    coupling: Coupling,
+    plan: Plan,
+    removed: Model,
+    *,
+    data: Data | None = None,
+    seed: int = 0,
+    provider: str = "cpu",
+    big: bool | None = None,
+) -> Proof:
+    """Compare ``removed`` with the masked model (the corrected one where inexact groups lose units).
+
+    ``data``: input name -> array of samples, or an iterable of feeds; else inputs are made up from ``seed``. Models
+    with more than 1.5 GB of weights, or with ``big``, are run piece by piece. A comparison that fails is a Proof that
+    is not ``ok`` (see ``assert_proven``). Raises ProofError where nothing can be compared: the original gives NaN or
+    Inf or does not run, the removed model does not run, an inexact group has no corrected form.
+    """
+    start = time.perf_counter()
+    case = _Case(model, coupling, plan, removed, seed, data, provider, _is_big(model, big))
+    try:
+        proof = _judge(case)
+    except MaskedNotFinite:
+        softer = replace(coupling, groups=tuple(replace(g, hazard=True) for g in coupling.groups))
+        note = "zeros upstream made NaN or Inf: only what reads the removed units was zeroed"
+        try:
+            proof = _judge(replace(case, coupling=softer, notes=(note,)))
+        except MaskedNotFinite as error:
+            proof = _not_finite(str(error))
+    return replace(proof, seconds=time.perf_counter() - start)
+
+
+def memory_needed(model: Model, coupling: Coupling, plan: Plan, *, big: bool | None = None) -> int:
+    """Bytes that a proof takes at its peak, estimated: the pieces that the model falls into decide."""
+    graph: Graph = coupling.graph
+    if not _is_big(model, big):
+        return _peak(whole(graph))
+    return _peak(split(graph, _reached(graph, cuts_of(coupling, plan.units), plan), ()))
+
+
+def _is_big(model: Model, big: bool | None) -> bool:
+    return model.nbytes > BIG if big is None else big
+
+
+def _peak(segments: tuple[Segment, ...]) -> int:
+    return COPIES * max(s.nbytes for s in segments)
+
+
+def _reached(graph: Graph, cuts: Cuts, plan: Plan) -> frozenset[str]:
+    return reached_from(graph, {*cuts, *plan.weights})
+
+
+@dataclass(frozen=True, eq=False)
+class _Case:
+    """What is to be proven, and on what."""
+
+    model: Model
+    coupling: Coupling
+    plan: Plan
+    removed: Model
+    seed: int
+    data: Data | None
+    provider: str
+    big: bool
+    notes: tuple[str, ...] = ()
+
+    @property
+    def graph(self) -> Graph:
+        graph: Graph = self.coupling.graph
+        return graph
+
+
+def _judge(case: _Case) -> Proof:
+    chains = _chains(case)
+    fewest = chains[-1]
+    feeds, tally = _first_run(case, fewest)
+    for chain in chains[:-1]:
+        tally.join(_without_sense(chain.run(feeds)))
+    required = _required(fewest)
+    wants_change = bool(fewest.reached) and _loses_something(case)
+    judged = _Sense(fewest, required, wants_change)
+    for factor in SCALES:
+        if judged.counts(tally):
+            break
+        try:
+            tally.join(fewest.run(scaled(feeds, factor)))
+        except (OriginalFails, OriginalNotFinite, MaskedNotFinite):
+            continue
+    compared_at = [n for n in tally.errors if n not in case.graph.outputs]
+    vacuous = not judged.counts(tally)
+    found: list[str] = []
+    if vacuous:
+        inner = fewest.run(feeds[:2], everything=True)
+        found = judged.last_that_count(tally, inner)
+        tally.join(Tally({n: inner.errors[n] for n in found}))
+    return _verdict(case, fewest, tally, feeds, vacuous=vacuous, inside=[*found, *compared_at])
+
+
+def _chains(case: _Case) -> list[Chain]:
+    """The comparison as it is, last; in front of it, for a quantised model, the one without its Q/DQ pairs."""
+    graph, plan = case.graph, case.plan
+    cuts = cuts_of(case.coupling, plan.units)
+    models = {"original": case.model, "plain": mask(case.model, case.coupling, plan), "removed": case.removed}
+    coupling = case.coupling
+    if uses_bfloat16(case.model):
+        models = {role: float32_copy(m) for role, m in models.items()}
+        graph = replace(graph, dtypes={t: FLOAT if d in FLOATS else d for t, d in graph.dtypes.items()})
+        coupling = replace(coupling, graph=graph)
+    models["reference"] = correct(models["plain"], coupling, plan)
+    reached = _reached(graph, cuts, plan)
+    pieces = split(graph, reached, (models["reference"], models["removed"])) if case.big else whole(graph)
+    chain = Chain(
+        graph=graph,
+        original=models["original"],
+        reference=models["reference"],
+        removed=models["removed"],
+        plain=None if models["reference"] is models["plain"] else models["plain"],
+        segments=pieces,
+        cuts=cuts,
+        reached=reached,
+        decisions=decisions(graph, reached),
+        tolerance=_tolerance(models["original"]),
+        provider=case.provider,
+    )
+    reference, gone = bypass(chain.reference)
+    if not gone:
+        return [chain]
+    free = replace(
+        chain,
+        original=bypass(chain.original)[0],
+        reference=reference,
+        removed=bypass(chain.removed)[0],
+        plain=None,
+        decisions=tuple(d for d in chain.decisions if not gone.intersection(d.outputs)),
+    )
+    return [free, chain]
+
+
+def _tolerance(model: Model) -> float:
+    return max((TOLERANCE.get(w.dtype, DEFAULT_TOLERANCE) for w in model.weights.values()), default=DEFAULT_TOLERANCE)
+
+
+def _without_sense(tally: Tally) -> Tally:
+    """Errors only, under names of their own: whether tensors vary is asked of the model as it is."""
+    return Tally({f"{name} (without quantisation)": error for name, error in tally.errors.items()})
+
+
+def _first_run(case: _Case, chain: Chain) -> tuple[Feeds, Tally]:
+    reason = "there are no inputs to try"
+    for feeds in feeds_to_try(chain.graph, case.data, case.seed):
+        try:
+            return feeds, chain.run(feeds)
+        except OriginalFails as error:
+            reason = str(error)
+        except OriginalNotFinite as error:
+            bad = [name for name, w in case.model.weights.items() if not finite(w.array())]
+            where = f"weights with NaN or Inf: {', '.join(bad)}" if bad else "its weights are finite"
+            raise ProofError(f"the original model gives NaN or Inf at `{error}` ({where})", NO_VERIFY) from error
+    what = "made-up inputs" if case.data is None else "these data"
+    hint = "Give data that it takes: --data FILE.npz, or --shape NAME=1,3,224,224."
+    raise ProofError(f"the original model does not run on {what}: {reason}", hint)
+
+
+def _required(chain: Chain) -> list[str]:
+    """What must vary: the floating outputs that the removal reaches; for integer ones what they are decided on."""
+    result: dict[str, None] = {}
+    for name in dict.fromkeys(o for s in chain.segments for o in s.outputs):
+        if name not in chain.reached or name in chain.graph.from_shape:
+            continue
+        if chain.graph.dtypes.get(name) in FLOATS:
+            result[name] = None
+        elif name in chain.graph.outputs:
+            result.update(dict.fromkeys(_in_front(chain, name, _is_float)))
+    return list(result)
+
+
+def _is_float(chain: Chain, name: str) -> bool:
+    return name in chain.reached and chain.graph.dtypes.get(name) in FLOATS
+
+
+def _in_front(chain: Chain, start: str, wanted: Callable[[Chain, str], bool]) -> Iterator[str]:
+    """The nearest wanted tensors of the main graph that ``start`` is computed from."""
+    seen: set[str] = set()
+    stack = [start]
+    while stack:
+        node = chain.graph.producer.get(stack.pop())
+        if node is None:
+            continue
+        inner = [o for body in node.bodies.values() for o in body.outputs]
+        for name in (*node.inputs, *inner):
+            if not name or name in seen or name not in chain.reached:
+                continue
+            seen.add(name)
+            if wanted(chain, name):
+                yield name
+            else:
+                stack.append(name)
+
+
+@dataclass(frozen=True, eq=False)
+class _Sense:
+    """Whether a comparison says something."""
+
+    chain: Chain
+    required: list[str]
+    wants_change: bool
+
+    def counts(self, tally: Tally) -> bool:
+        changed = not self.wants_change or any(n in tally.changed for n in tally.errors)
+        return changed and all(name in tally.varies for name in self.required)
+
+    def last_that_count(self, tally: Tally, inner: Tally) -> list[str]:
+        """The last tensors in front of those that say nothing which vary, and differ from the original's."""
+        changed = not self.wants_change or any(n in tally.changed for n in tally.errors)
+        silent = [n for n in self.required if not changed or n not in tally.varies]
+
+        def says(_: Chain, name: str) -> bool:
+            return name in inner.errors and name in inner.varies and (changed or name in inner.changed)
+
+        return list(dict.fromkeys(n for start in silent for n in _in_front(self.chain, start, says)))
+
+
+def _loses_something(case: _Case) -> bool:
+    """Whether any weight that is masked is other than zero."""
+    graph = case.graph
+    for tensor, axes in cuts_of(case.coupling, case.plan.units, lambda m: m.weight and m.linear).items():
+        array = np.asarray(graph.weights[tensor].array())
+        zero = stored_zero(graph, tensor)
+        if any(_any_nonzero(array, gone, zero) for gone in masks(array.shape, axes)):
+            return True
+    return any(
+        _any_nonzero(np.asarray(case.model.weights[name].array()), gone, stored_zero(graph, name))
+        for name, gone in case.plan.weights.items()
+        if name in case.model.weights
+    )
+
+
+def _any_nonzero(array: NDArray[Any], gone: NDArray[np.bool_], zero: NDArray[Any] | int) -> bool:
+    return bool(((array != zero) & gone).any())
+
+
+def _verdict(case: _Case, chain: Chain, tally: Tally, feeds: Feeds, *, vacuous: bool, inside: list[str]) -> Proof:
+    worst = max(tally.errors, key=lambda n: tally.errors[n], default="")
+    error = tally.errors.get(worst, 0.0)
+    outputs = tuple(o for o in case.graph.outputs if o in tally.errors)
+    found = tuple(dict.fromkeys(inside))
+    notes = list(case.notes)
+    reason = ""
+    if error > chain.tolerance:
+        how = "NaN, Inf or another shape" if math.isinf(error) else f"an error of {error:.2g}"
+        reason = f"{how} at `{worst}`, where {chain.tolerance:g} is allowed"
+    elif tally.steps > 1:
+        reason = f"quantised numbers differ by {tally.steps} steps, where 1 is allowed"
+    elif vacuous and not found:
+        reason = "nothing that the removal reaches varies between inputs, so the comparison says nothing"
+    if vacuous and found:
+        notes.append(f"an output does not vary, or does not notice the removal: compared at {_listed(found)}")
+    if tally.flips:
+        notes.append(f"{tally.flips} of {tally.decisions} decisions differ")
+    return Proof(
+        ok=not reason,
+        error=error,
+        tolerance=chain.tolerance,
+        outputs=outputs,
+        compared_at=found,
+        worst=worst,
+        batches=tuple(_batch(feed) for feed in feeds),
+        vacuous=vacuous,
+        renormalisation_effect=tally.effect if chain.plain is not None else None,
+        decisions=tally.decisions,
+        flips=tally.flips,
+        steps=tally.steps,
+        segments=len(chain.segments),
+        notes=tuple(notes),
+        reason=reason,
+        seconds=0.0,
+        provider=tally.provider,
+        memory_bytes=_peak(chain.segments),
+    )
+
+
+def _not_finite(tensor: str) -> Proof:
+    return Proof(
+        ok=False, error=math.inf, tolerance=DEFAULT_TOLERANCE, outputs=(), compared_at=(), worst=tensor, batches=(),
+        vacuous=False, renormalisation_effect=None, decisions=0, flips=0, steps=0, segments=1, notes=(),
+        reason=f"the masked model gives NaN or Inf at `{tensor}`", seconds=0.0, provider="", memory_bytes=0,
+    )  # fmt: skip
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(f"`{n}`" for n in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _batch(feed: Mapping[str, NDArray[Any]]) -> int:
+    return next((value.shape[0] for value in feed.values() if value.ndim), 1)

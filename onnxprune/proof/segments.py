@@ -1,0 +1,183 @@
+"""A model in pieces: where it can be cut, and the sub-model between two cuts.
+
+A cut lies between two nodes. What crosses it is handed on from piece to piece: one activation where that is possible
+(else a few), and whatever the removal does not reach or is an integer (attention masks, rotary tables, sizes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import onnx
+
+from onnxprune._tensors import bodies, free_names
+from onnxprune.graph import Graph
+from onnxprune.model import Model
+from onnxprune.proof.decisions import FLOATS
+
+__all__ = ["Segment", "extract", "split", "whole"]
+
+PIECES = 16  # what is aimed at; a piece is never smaller than the largest node
+SMALLEST = 32 << 20  # bytes of weights
+CROSSING = (1, 2, 4)  # activations that may cross a cut, tried in this order
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece: nodes ``first`` to ``last``, what is handed to it (beside graph inputs), and what it hands on.
+
+    ``outputs`` holds the graph outputs that are made in it as well. ``nbytes``: its weights.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    first: int
+    last: int
+    nbytes: int
+
+
+def whole(graph: Graph) -> tuple[Segment, ...]:
+    """The model as one piece."""
+    nodes = graph.model.proto.graph.node
+    made = {name for node in nodes for name in node.output}
+    return (Segment((), tuple(o for o in graph.outputs if o in made), 0, len(nodes) - 1, graph.model.nbytes),)
+
+
+def split(graph: Graph, reached: Collection[str], others: Sequence[Model]) -> tuple[Segment, ...]:
+    """Pieces of roughly equal weight; one piece where the model has no cuts.
+
+    A tensor can cross a cut if all ``others`` (the masked and the removed model) have it as well.
+    """
+    nodes = graph.model.proto.graph.node
+    sizes = [sum(graph.model.weights[i].nbytes for i in _reads(n) if i in graph.model.weights) for n in nodes]
+    target = max(graph.model.nbytes // PIECES, max(sizes, default=0), SMALLEST)
+    crossing = list(_crossing(graph))
+    shared = set.intersection(*(_made(m.proto.graph) for m in others)) if others else _made(graph.model.proto.graph)
+    best: list[int] = []
+    for most in CROSSING:
+        allowed = [_count(graph, names, reached, shared) <= most for names in crossing]
+        cuts = _positions(sizes, allowed, target)
+        if len(cuts) > len(best):
+            best = cuts
+        if _largest(sizes, cuts) <= 2 * target:
+            break
+    return tuple(_segments(graph, best, crossing, sizes))
+
+
+def _reads(node: onnx.NodeProto) -> set[str]:
+    names = set(node.input)
+    for body in bodies((node,)):
+        names |= free_names(body)
+    return names - {""}
+
+
+def _made(graph: onnx.GraphProto) -> set[str]:
+    return {name for node in graph.node for name in node.output}
+
+
+def _crossing(graph: Graph) -> Iterator[tuple[str, ...]]:
+    """Per node the tensors that are made by it or before it and read after it."""
+    nodes = graph.model.proto.graph.node
+    last: dict[str, int] = {}
+    for n, node in enumerate(nodes):
+        last.update(dict.fromkeys(_reads(node), n))
+    alive: dict[str, None] = {}
+    for n, node in enumerate(nodes):
+        for name in node.output:
+            if last.get(name, -1) > n and name not in graph.model.weights:
+                alive[name] = None
+        alive = {name: None for name in alive if last[name] > n}
+        yield tuple(alive)
+
+
+def _count(graph: Graph, names: Sequence[str], reached: Collection[str], shared: Collection[str]) -> int:
+    """How many activations cross; very many where something cannot cross at all."""
+    if any(name not in shared or name not in graph.dtypes for name in names):
+        return max(CROSSING) + 1
+    return sum(1 for name in names if name in reached and graph.dtypes[name] in FLOATS)
+
+
+def _positions(sizes: Sequence[int], allowed: Sequence[bool], target: int) -> list[int]:
+    """Cut behind these nodes: before a piece grows past the target, at the last place that is allowed."""
+    cuts: list[int] = []
+    held = up_to_place = 0
+    place = -1
+    for n, size in enumerate(sizes):
+        if held + size > target and place >= 0:
+            cuts.append(place)
+            held, place = held - up_to_place, -1
+        held += size
+        if allowed[n] and held:
+            place, up_to_place = n, held
+    return cuts
+
+
+def _largest(sizes: Sequence[int], cuts: Sequence[int]) -> int:
+    edges = [0, *(c + 1 for c in cuts), len(sizes)]
+    return max(sum(sizes[a:b]) for a, b in pairwise(edges))
+
+
+def _segments(
+    graph: Graph, cuts: Sequence[int], crossing: Sequence[tuple[str, ...]], sizes: Sequence[int]
+) -> Iterator[Segment]:
+    nodes = graph.model.proto.graph.node
+    inputs: tuple[str, ...] = ()
+    edges = [*cuts, len(nodes) - 1]
+    start = 0
+    for edge in edges:
+        made = {name for node in nodes[start : edge + 1] for name in node.output}
+        onward = crossing[edge] if edge < len(nodes) - 1 else ()
+        outputs = dict.fromkeys([*onward, *(o for o in graph.outputs if o in made)])
+        yield Segment(inputs, tuple(outputs), start, edge, sum(sizes[start : edge + 1]))
+        inputs, start = onward, edge + 1
+
+
+def extract(model: Model, segment: Segment, types: Mapping[str, int]) -> Model:
+    """The sub-model from the segment's inputs (and graph inputs) to its outputs, with the weights that it needs.
+
+    ``types``: element type per tensor. Outputs that this model does not have are left out.
+    """
+    graph = model.proto.graph
+    producer = {name: n for n, node in enumerate(graph.node) for name in node.output if name}
+    given = {value.name for value in graph.input} - model.weights.keys()
+    needed: set[int] = set()
+    names: set[str] = set()
+    stack = [o for o in segment.outputs if o in producer and o not in segment.inputs]
+    while stack:
+        name = stack.pop()
+        if name in names:
+            continue
+        names.add(name)
+        if name in segment.inputs or name not in producer or producer[name] in needed:
+            continue
+        needed.add(producer[name])
+        stack.extend(_reads(graph.node[producer[name]]))
+    editor = model.edit()
+    editor.weights = {name: weight for name, weight in model.weights.items() if name in names}
+    part = editor.proto.graph
+    _keep(part.node, [n for n in range(len(graph.node)) if n in needed])
+    _keep(part.input, [n for n, v in enumerate(graph.input) if v.name in names and v.name not in segment.inputs])
+    _keep(part.initializer, [n for n, t in enumerate(graph.initializer) if t.name in names])
+    _keep(part.sparse_initializer, [n for n, t in enumerate(graph.sparse_initializer) if t.values.name in names])
+    del part.value_info[:]
+    part.input.extend(
+        onnx.helper.make_tensor_value_info(name, types[name], None)
+        for name in segment.inputs
+        if name in names and name not in given
+    )
+    declared = {value.name: value for value in graph.output}
+    del part.output[:]
+    for name in segment.outputs:
+        if name in producer:
+            part.output.append(declared.get(name) or onnx.helper.make_tensor_value_info(name, types[name], None))
+    return editor.build()
+
+
+def _keep(items: Any, wanted: Sequence[int]) -> None:
+    """Leave only these positions of a repeated field."""
+    copies = [type(items[n]).FromString(items[n].SerializeToString()) for n in wanted]
+    del items[:]
+    items.extend(copies)
