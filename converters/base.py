@@ -117,7 +117,8 @@ def _parity(model: Model, reference: Reference, samples: Sequence[Sequence[Array
                 worst, where = error, f"output `{name}` at inputs of shape {_shapes(feeds)}"
     if worst > tolerance:
         raise ConversionError(
-            f"the converted model does not agree with its source: {where} differs by {worst:.1e}, allowed {tolerance:g}",
+            f"the converted model does not agree with its source: {where} differs by {worst:.1e}, "
+            f"allowed {tolerance:g}",
             "Put the model in inference mode, try the other exporter or a fixed batch, or allow more (tolerance).",
         )
     return worst

@@ -16,13 +16,16 @@ from onnxprune.model import save
 
 __all__ = ["register"]
 
-EPILOG = "\n\n".join([
-    "Examples:",
-    "  onnxprune convert net.pt2 -o net.onnx",
-    "  onnxprune convert net.pt2 -o net.onnx --exporter torchscript --keep-batchnorm",
-    "  onnxprune convert net.keras -o net.onnx",
-    "  onnxprune convert mlp.joblib -o mlp.onnx --trust-pickle",
-])  # fmt: skip
+EPILOG = """Examples:
+
+  onnxprune convert net.pt2 -o net.onnx
+
+  onnxprune convert net.pt2 -o net.onnx --exporter torchscript --keep-batchnorm
+
+  onnxprune convert net.keras -o net.onnx
+
+  onnxprune convert mlp.joblib -o mlp.onnx --trust-pickle"""
+OWNERS = {"--exporter": "torch", "--keep-batchnorm": "torch", "--labels": "sklearn", "--trust-pickle": "sklearn"}
 
 
 class Framework(StrEnum):
@@ -46,7 +49,7 @@ def register(app: typer.Typer) -> None:
     app.command(name="convert", epilog=EPILOG)(convert_model)
 
 
-def convert_model(
+def convert_model(  # noqa: PLR0913, PLR0917 - every option of a command is an argument of its function
     source: Annotated[
         Path, typer.Argument(metavar="SOURCE", help="A .pt2, .keras, .joblib or .pkl file.", show_default=False)
     ],
@@ -99,9 +102,6 @@ def convert_model(
     converted = convert(source, framework=name, **options)
     save(converted.model, out)
     _report(converted, source, out, json)
-
-
-OWNERS = {"--exporter": "torch", "--keep-batchnorm": "torch", "--labels": "sklearn", "--trust-pickle": "sklearn"}
 
 
 def _own(name: str, given: dict[str, bool], **groups: dict[str, Any]) -> dict[str, Any]:

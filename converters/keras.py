@@ -54,9 +54,8 @@ def convert(
     examples = _examples(model, example_inputs, rng)
     proto = _export(keras, model, examples, opset or OPSET, dynamic_batch=dynamic_batch)
     _name_outputs(proto, model, dynamic_batch=dynamic_batch)
-    samples = [examples]
-    for size in batch_sizes(len(examples[0]), dynamic=dynamic_batch):
-        samples.append([sample_like(value, rng, size) for value in examples])
+    sizes = batch_sizes(len(examples[0]), dynamic=dynamic_batch)
+    samples = [examples, *([sample_like(value, rng, size) for value in examples] for size in sizes)]
     notes = [f"exported with {version_of('keras')}, {version_of('tf2onnx')}, opset {opset or OPSET}"]
     return finish(proto, _Reference(keras, model) if check else None, samples, notes, tolerance)
 

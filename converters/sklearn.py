@@ -28,7 +28,7 @@ OPSET = 18
 INPUT = "x"
 
 
-def convert(
+def convert(  # noqa: PLR0913 - the signature that all converters share, and two options more
     source: BaseEstimator | str | os.PathLike[str],
     *,
     example_inputs: Any = None,
@@ -58,7 +58,7 @@ def convert(
     proto = _export(skl2onnx, estimator, rows, None if dynamic_batch else len(rows), opset or OPSET)
     classifier = hasattr(estimator, "predict_proba")
     if classifier and not labels:
-        proto = _only(skl2onnx, proto, "probabilities")
+        proto = _only(proto, "probabilities")
     notes = [f"exported with {version_of('skl2onnx')}, {version_of('scikit-learn')}, opset {opset or OPSET}"]
     if classifier:
         notes.append(f"classes in order: {', '.join(str(c) for c in estimator.classes_)}")
@@ -119,10 +119,10 @@ def _export(skl2onnx: Any, estimator: Any, rows: Array, batch: int | None, opset
     return proto
 
 
-def _only(skl2onnx: Any, proto: onnx.ModelProto, output: str) -> onnx.ModelProto:
+def _only(proto: onnx.ModelProto, output: str) -> onnx.ModelProto:
     """The model with one of its outputs, and the nodes that lead to it."""
     select = need("skl2onnx.helpers.onnx_helper", "sklearn").select_model_inputs_outputs
-    result: onnx.ModelProto = select(proto, outputs=[output], infer_shapes=True)
+    result: onnx.ModelProto = select(proto, outputs=[output])
     return result
 
 

@@ -36,19 +36,16 @@ BATCH = "batch"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Job:
-    """One conversion: the module or exported program, its inputs in order with their names, and the options."""
+    """One conversion: what torch exports, a module that computes the same, its inputs, and the options."""
 
     source: torch.nn.Module | torch.export.ExportedProgram
+    module: torch.nn.Module
     inputs: tuple[torch.Tensor, ...]
     keywords: Mapping[str, torch.Tensor]
     names: tuple[str, ...]
     batched: tuple[bool, ...]
     opset: int
     keep_batchnorm: bool
-
-    @property
-    def module(self) -> torch.nn.Module:
-        return self.source.module() if hasattr(self.source, "module") else self.source
 
     @property
     def dynamic(self) -> bool:
@@ -59,7 +56,7 @@ class _Job:
         return (*self.inputs, *self.keywords.values())
 
 
-def convert(
+def convert(  # noqa: PLR0913 - the signature that all converters share, and two options more
     source: torch.nn.Module | torch.export.ExportedProgram | str | os.PathLike[str],
     *,
     example_inputs: Any = None,
@@ -109,7 +106,7 @@ def _prepare(
                 "the program was exported with fixed sizes, so the batch is fixed: export it with dynamic_shapes"
             )
         dynamic_batch = dynamic_batch and bool(program.range_constraints)
-        job_source = program
+        traced, module = program, program.module()
     elif isinstance(source, torch.nn.Module):
         if example_inputs is None:
             raise ConversionError(
@@ -117,8 +114,8 @@ def _prepare(
                 "Pass example_inputs: a tensor, a tuple of tensors, or a dict of keyword arguments.",
             )
         given, keywords = _arguments(torch, example_inputs)
-        job_source = copy.deepcopy(source).eval()
-        names = _names(job_source, len(given), keywords)
+        traced = module = copy.deepcopy(source).eval()
+        names = _names(module, len(given), keywords)
     else:
         raise ConversionError(
             f"{type(source).__name__} is not a torch model",
@@ -134,7 +131,7 @@ def _prepare(
     batched = tuple(bool(dynamic_batch and size and t.ndim and len(t) == size) for t in tensors)
     if program is None and size == 1 and dynamic_batch:  # torch.export takes a size of 1 for a constant
         given, keywords = _doubled(torch, given, keywords, batched)
-    return _Job(job_source, tuple(given), keywords, names, batched, opset, keep_batchnorm), notes
+    return _Job(traced, module, tuple(given), keywords, names, batched, opset, keep_batchnorm), notes
 
 
 def _program(torch: Any, source: Any) -> Any:
@@ -228,7 +225,7 @@ def _dynamo(torch: Any, job: _Job) -> onnx.ModelProto:
     batch = torch.export.Dim(BATCH)
     axes = [{0: batch} if moves else {} for moves in job.batched]
     shapes = None
-    if job.dynamic and isinstance(job.source, torch.nn.Module):
+    if job.dynamic and job.source is job.module:
         shapes = dict(zip(job.names, axes, strict=True))
     program = torch.onnx.export(
         job.source,
@@ -248,7 +245,7 @@ def _dynamo(torch: Any, job: _Job) -> onnx.ModelProto:
 
 
 def _tidy(model: Any) -> None:
-    """What the exporter's own optimisation does, less the fusion of BatchNormalization: fold, then drop what is unused."""
+    """What the exporter's own optimisation does, less the fusion of BatchNormalization."""
     optimizer = need("onnxscript.optimizer", "torch")
     optimizer.inline(model)
     optimizer.fold_constants(model)
@@ -259,7 +256,7 @@ def _torchscript(torch: Any, job: _Job) -> onnx.ModelProto:
     buffer = io.BytesIO()
     mode = torch.onnx.TrainingMode
     torch.onnx.export(
-        job.module,
+        job.module if job.source is job.module else _in_inference_mode(torch, job.module),
         job.inputs,
         buffer,
         kwargs=dict(job.keywords),
@@ -270,6 +267,25 @@ def _torchscript(torch: Any, job: _Job) -> onnx.ModelProto:
         training=mode.PRESERVE if job.keep_batchnorm else mode.EVAL,
     )
     return onnx.load_from_string(buffer.getvalue())
+
+
+def _in_inference_mode(torch: Any, program: torch.nn.Module) -> torch.nn.Module:
+    """A program's module, which has one mode only, for an exporter that insists on setting it."""
+
+    class Inference(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.program = program
+            self.training = False
+
+        def train(self, mode: bool = True) -> Inference:
+            self.training = mode
+            return self
+
+        def forward(self, *args: Any, **keywords: Any) -> Any:
+            return self.program(*args, **keywords)
+
+    return Inference()
 
 
 def _reference(torch: Any, job: _Job) -> Any:

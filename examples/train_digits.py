@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from digits import SEED, Split, load_split
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import cross_entropy, pad
 
 from converters.torch import convert
 from onnxprune.model import save
@@ -51,7 +51,7 @@ class DigitsCnn(nn.Module):
 def shifted(x: Tensor, rng: torch.Generator) -> Tensor:
     """Every image moved by up to one pixel in each direction, the border filled with 0."""
     moves = torch.randint(0, 3, (len(x), 2), generator=rng)
-    padded = F.pad(x, (1, 1, 1, 1))
+    padded = pad(x, (1, 1, 1, 1))
     windows = padded.unfold(2, 8, 1).unfold(3, 8, 1)  # (samples, 1, 3, 3, 8, 8)
     return windows[torch.arange(len(x)), :, moves[:, 0], moves[:, 1]]
 
@@ -67,7 +67,7 @@ def train(split: Split) -> DigitsCnn:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4 * RATE, total_steps=steps)
     for _ in range(EPOCHS):
         for rows in torch.randperm(len(x), generator=rng).split(BATCH):
-            loss = F.cross_entropy(net(shifted(x[rows], rng)), y[rows], label_smoothing=0.05)
+            loss = cross_entropy(net(shifted(x[rows], rng)), y[rows], label_smoothing=0.05)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

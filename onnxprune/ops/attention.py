@@ -81,7 +81,7 @@ def couple_fused(node: Node, t: Ties) -> None:
 def _three_parts(t: Ties, ids: Ints, h: Heads) -> None:
     """q | k | v end to end on one axis."""
     width = h.groups.size * h.dims.size
-    for part, dims in ((ids[:width], h.dims), (ids[width : 2 * width], h.dims), (ids[2 * width :], h.values)):
+    for part, dims in ((ids[:width], h.dims), (ids[width : 2 * width], h.keys), (ids[2 * width :], h.values)):
         t.merge(part, [h.groups, dims], into=False, last=True)
 
 
@@ -90,7 +90,7 @@ def _joint_cache(t: Ties, cache: str, h: Heads, *, into: bool) -> None:
     t.freeze(cache, 0, "it holds keys and values")
     t.freeze(cache, 3, POSITIONS)
     tie_head_axis(t, cache, 2, h.key, into=into)
-    for dims in (h.dims, h.values):
+    for dims in (h.keys, h.values):
         source, target = (dims, t.el(cache, 4)) if into else (t.el(cache, 4), dims)
         t.tie_ids(source, target)
 
@@ -125,13 +125,13 @@ def couple_multi_head(node: Node, t: Ties) -> None:
     h = Heads.declare(t, heads, heads, dims, values)
     t.tie(q, 0, y, 0, 0)
     if packed:
-        _packed(node, t, 0, h, (h.dims, h.values))
+        _packed(node, t, 0, h, (h.dims, h.keys, h.values))
     else:
         place(t, q, h.query, h.dims, into=False, k=0)
         if key and t.rank(key) == 5:
-            _packed(node, t, 1, h, (h.dims, h.values))
+            _packed(node, t, 1, h, (h.keys, h.values))
         else:
-            place(t, key, h.key, h.dims, into=False, k=1)
+            place(t, key, h.key, h.keys, into=False, k=1)
             place(t, v, h.key, h.values, into=False, k=2)
     if bias:
         _three_parts(t, t.el(bias, 0), h)
@@ -174,25 +174,26 @@ def couple_grouped(node: Node, t: Ties) -> None:
     t.tie(q, 0, y, 0, 0)
     if key:
         place(t, q, h.query, h.dims, into=False, k=0)
-        place(t, key, h.key, h.dims, into=False, k=1)
-        place(t, v, h.key, h.dims, into=False, k=2)
+        place(t, key, h.key, h.keys, into=False, k=1)
+        place(t, v, h.key, h.values, into=False, k=2)
     else:
         positions(t, q)
         ids, first, second = t.el(q, 2), queries * dims, (queries + groups) * dims
         t.merge(ids[:first], [*h.query, h.dims], into=False, last=True)
-        for part in (ids[first:second], ids[second:]):
-            t.merge(part, [h.groups, h.dims], into=False, last=True)
+        for part, size in ((ids[first:second], h.keys), (ids[second:], h.values)):
+            t.merge(part, [h.groups, size], into=False, last=True)
     _scores(node, t, h, 10)
     if node.input(11):
         tie_head_axis(t, node.input(11), 0, h.query, into=False)
     rotates = bool(node.attrs.get("do_rotary", 0))
     if rotates:
-        tie_pairs(t, h.dims, node.input(7), node.input(8), interleaved=bool(node.attrs.get("rotary_interleaved", 0)))
+        for turned in (h.dims, h.keys):
+            tie_pairs(t, turned, node.input(7), node.input(8), interleaved=bool(node.attrs.get("rotary_interleaved", 0)))
     if any(node.input(k) for k in range(12, 16)):
         t.freeze_ids(h.dims, f"{node} scales the dims of a head")
     _freeze_others(node, t, {0, 1, 2, 3, 4, 10, 11, *((7, 8) if rotates else ())})
     _caches(node, t, h, (3, 4))
-    place(t, y, h.query, h.dims, into=True)
+    place(t, y, h.query, h.values, into=True)
 
 
 def cut_grouped(node: Node, c: Cutter) -> None:
@@ -214,7 +215,7 @@ def couple_standard(node: Node, t: Ties) -> None:
     h = Heads.declare(t, groups, queries, dims, values)
     t.tie(q, 0, y, 0, 0)
     place(t, q, h.query, h.dims, into=False, k=0)
-    place(t, key, h.key, h.dims, into=False, k=1)
+    place(t, key, h.key, h.keys, into=False, k=1)
     place(t, v, h.key, h.values, into=False, k=2)
     _scores(node, t, h, 3)
     _freeze_others(node, t, {0, 1, 2, 3, 4, 5})
@@ -252,8 +253,8 @@ def cut_standard(node: Node, c: Cutter) -> None:
 
 
 def _scores(node: Node, t: Ties, h: Heads, extra: int | None) -> None:
-    """q k' sums over the dims. A bias of the scores (batch, heads, positions, positions) may have one part per head."""
-    t.contracts(h.dims)
+    """q k' sums over the dims. A bias of the scores, (batch, heads, positions, positions), may have a part per head."""
+    t.contracts(h.dims, h.keys)
     tensor = node.input(extra) if extra is not None else ""
     if not tensor:
         return
@@ -267,9 +268,9 @@ def _scores(node: Node, t: Ties, h: Heads, extra: int | None) -> None:
 
 def _caches(node: Node, t: Ties, h: Heads, past: tuple[int, int]) -> None:
     """Past and present keys and values, and the scores where the node gives them out."""
-    for k, tensor, dims in zip(past, (node.input(i) for i in past), (h.dims, h.values), strict=True):
+    for k, tensor, dims in zip(past, (node.input(i) for i in past), (h.keys, h.values), strict=True):
         tie_past(t, tensor, h, dims, into=False, k=k)
-    tie_past(t, node.output(1), h, h.dims, into=True)
+    tie_past(t, node.output(1), h, h.keys, into=True)
     tie_past(t, node.output(2), h, h.values, into=True)
     scores = node.output(3)
     if scores and t.shape(scores) is not None:

@@ -26,11 +26,16 @@ POSITIONS = "positions attend to each other"
 
 @dataclass(frozen=True, eq=False)
 class Heads:
-    """``groups``: key/value heads; ``repeat``: query heads of each, None for one; ``dims`` of q, k; ``values`` of v."""
+    """Virtual axes. ``groups``: key/value heads; ``repeat``: query heads of each, None for one.
+
+    ``dims`` of q, ``keys`` of k and ``values`` of v are inside a head. Those of q and k are the same thing, but where
+    the scores are summed over them it is enough that one of the two is zero.
+    """
 
     groups: Ints
     repeat: Ints | None
     dims: Ints
+    keys: Ints
     values: Ints
 
     @property
@@ -46,8 +51,11 @@ class Heads:
     def declare(cls, t: Ties, groups: int, queries: int, dims: int, values: int | None = None) -> Heads:
         """New virtual axes; without ``values`` those of v are those of q and k."""
         repeat = t.virtual(queries // groups) if queries > groups else None
-        both = t.virtual(dims)
-        return cls(t.virtual(groups), repeat, both, both if values is None else t.virtual(values))
+        h = cls(t.virtual(groups), repeat, t.virtual(dims), t.virtual(dims), t.virtual(values or dims))
+        t.tie_ids(h.dims, h.keys)
+        if values is None:
+            t.tie_ids(h.dims, h.values)
+        return h
 
 
 def place(t: Ties, tensor: str, heads: Sequence[Ints], dims: Ints, *, into: bool, k: int = -1) -> None:

@@ -200,8 +200,9 @@ class Ties:
                 self.freeze(tensor, axis, reason)
 
     def freeze_node(self, node: Node, reason: str) -> None:
-        """Freeze every axis that the node touches."""
-        for tensor in (*node.inputs, *node.outputs):
+        """Freeze every axis that the node touches, in the graphs that it carries as well."""
+        inner = [name for body in node.bodies.values() for name in (*body.inputs, *body.outputs)]
+        for tensor in (*node.inputs, *node.outputs, *inner):
             if tensor:
                 self.freeze_all(tensor, reason)
 
