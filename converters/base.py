@@ -119,7 +119,7 @@ def _parity(model: Model, reference: Reference, samples: Sequence[Sequence[Array
         raise ConversionError(
             f"the converted model does not agree with its source: {where} differs by {worst:.1e}, "
             f"allowed {tolerance:g}",
-            "Put the model in inference mode, try the other exporter or a fixed batch, or allow more (tolerance).",
+            "Does the model draw random numbers, or branch on its data? Try another exporter, or allow more (tolerance).",
         )
     return worst
 
@@ -128,7 +128,7 @@ def _difference(name: str, got: Array, want: Array) -> float:
     if got.shape != want.shape:
         raise ConversionError(
             f"output `{name}` has shape {got.shape}, the framework's has {want.shape}",
-            "A size was fixed during export: try the other exporter, or convert with a fixed batch.",
+            "A size was fixed during export: convert with a fixed batch, or by another exporter where there is one.",
         )
     if not np.issubdtype(want.dtype, np.number):
         return 0.0 if np.array_equal(got, want) else math.inf

@@ -119,6 +119,8 @@ def _examples(path: Path) -> Any:
             arrays = dict(file)
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path} cannot be read: {error}", "Write it with numpy.savez.") from error
+    if not arrays or not all(isinstance(value, np.ndarray) for value in arrays.values()):
+        raise DataError(f"{path} holds no arrays", "Write it with numpy.savez.")
     if len(arrays) == 1:
         return next(iter(arrays.values()))
     if all(name.startswith("arr_") for name in arrays):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
 
 from converters.base import TOLERANCE, Array, Converted, batch_sizes, finish, need, sample_like, version_of
 from onnxprune.errors import ConversionError
@@ -58,8 +59,11 @@ def convert(  # noqa: PLR0913 - the signature that all converters share, and two
     proto = _export(skl2onnx, estimator, rows, None if dynamic_batch else len(rows), opset or OPSET)
     classifier = hasattr(estimator, "predict_proba")
     if classifier and not labels:
-        proto = _only(proto, "probabilities")
-    notes = [f"exported with {version_of('skl2onnx')}, {version_of('scikit-learn')}, opset {opset or OPSET}"]
+        _keep_output(proto.graph, "probabilities")
+    elif not classifier:
+        _widen(proto.graph, np.asarray(estimator.predict(rows)).shape[1:])
+    written = next(entry.version for entry in proto.opset_import if not entry.domain)  # the lowest that is enough
+    notes = [f"exported with {version_of('skl2onnx')}, {version_of('scikit-learn')}, opset {written}"]
     if classifier:
         notes.append(f"classes in order: {', '.join(str(c) for c in estimator.classes_)}")
     samples = [[rows], *([sample_like(rows, rng, size)] for size in batch_sizes(len(rows), dynamic=dynamic_batch))]
@@ -119,11 +123,30 @@ def _export(skl2onnx: Any, estimator: Any, rows: Array, batch: int | None, opset
     return proto
 
 
-def _only(proto: onnx.ModelProto, output: str) -> onnx.ModelProto:
-    """The model with one of its outputs, and the nodes that lead to it."""
-    select = need("skl2onnx.helpers.onnx_helper", "sklearn").select_model_inputs_outputs
-    result: onnx.ModelProto = select(proto, outputs=[output])
-    return result
+def _widen(graph: onnx.GraphProto, targets: tuple[int, ...]) -> None:
+    """Repair skl2onnx' reshape of an MLPRegressor's output to one column, where it has several targets."""
+    node = graph.node[-1]
+    if not targets or node.op_type != "Reshape":
+        return
+    for tensor in graph.initializer:
+        if tensor.name == node.input[1]:
+            tensor.CopyFrom(numpy_helper.from_array(np.array([-1, *targets], np.int64), tensor.name))
+            graph.output[0].type.tensor_type.shape.dim[1].dim_value = targets[0]
+
+
+def _keep_output(graph: onnx.GraphProto, name: str) -> None:
+    """Drop the other outputs, and the nodes and initializers that only they needed."""
+    needed, nodes = {name}, []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            nodes.append(node)
+            needed.update(node.input)
+    constants = [tensor for tensor in graph.initializer if tensor.name in needed]
+    outputs = [value for value in graph.output if value.name == name]
+    del graph.node[:], graph.initializer[:], graph.output[:]
+    graph.node.extend(reversed(nodes))
+    graph.initializer.extend(constants)
+    graph.output.extend(outputs)
 
 
 class _Reference:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx
 
+from onnxprune.control import body_inputs, body_shapes, output_shapes
 from onnxprune.flatten import Flattener
 from onnxprune.folding import FOLDS, Array
 from onnxprune.model import Model, Weight
@@ -119,8 +120,15 @@ def _complete(graph: Graph) -> Graph:
     """Node by node, with the values that shape arithmetic gives: onnx loses track of some of them."""
     shapes, dtypes = dict(graph.shapes), dict(graph.dtypes)
     values, tainted = small_constants(graph), set[str]()
+    owners = {formal: n for n in graph.nodes for body in n.bodies.values() for formal in body.inputs}
     for node in graph.nodes:
+        for tensor in node.inputs:
+            if tensor in owners and tensor not in shapes:
+                _enter(owners[tensor], shapes, dtypes)
         fold_node(node, shapes, values, tainted)
+        if node.bodies:
+            for name, found in output_shapes(node, shapes).items():
+                shapes.setdefault(name, found)
         if any(o and o not in shapes for o in node.outputs):
             for name, (shape, dtype) in node_shapes(graph, node, shapes, dtypes, values).items():
                 dtypes.setdefault(name, dtype)
@@ -128,6 +136,15 @@ def _complete(graph: Graph) -> Graph:
                     shapes.setdefault(name, shape)
                     fold_node(node, shapes, values, tainted)
     return replace(graph, shapes=shapes, dtypes=dtypes).refold()
+
+
+def _enter(node: Node, shapes: dict[str, tuple[int, ...]], dtypes: dict[str, int]) -> None:
+    """Tell the body of a Loop or Scan the shapes of what is handed in."""
+    for passage in body_inputs(node):
+        if passage.outer in dtypes:
+            dtypes.setdefault(passage.inner, dtypes[passage.outer])
+    for name, shape in body_shapes(node, shapes).items():
+        shapes.setdefault(name, shape)
 
 
 def node_shapes(

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 ROWS: tuple[tuple[str, ...], ...] = (
     ("errors", "values", "plan", "_atomic", "_plan_fields", "_plan_json"),
     ("model", "runtime", "check", "weights", "_datafile", "_external", "_hash", "_model", "_tensors", "_wire"),
-    ("ops", "flatten", "folding", "graph", "nodes", "shapes"),
+    ("ops", "control", "flatten", "folding", "graph", "nodes", "shapes"),
     ("coupling", "cuts", "naming", "samples", "solver", "store", "surgeon", "surgery", "proof", "autodiff", "cost", "data", "evaluate"),
     ("criteria", "allocate", "recover", "train", "explain", "dissect"),
     ("sensitivity", "instability"),

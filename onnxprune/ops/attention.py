@@ -22,6 +22,7 @@ from onnxprune.ops.ties import Ties
 from onnxprune.values import Ints
 
 MS = "com.microsoft"
+ALIGNED = 8
 
 
 # -- Attention with a fused projection ------------------------------------------------------------------------------
@@ -185,15 +186,22 @@ def couple_grouped(node: Node, t: Ties) -> None:
     _scores(node, t, h, 10)
     if node.input(11):
         tie_head_axis(t, node.input(11), 0, h.query, into=False)
-    rotates = bool(node.attrs.get("do_rotary", 0))
+    rotates, interleaved = (bool(node.attrs.get(name, 0)) for name in ("do_rotary", "rotary_interleaved"))
     if rotates:
         for turned in (h.dims, h.keys):
-            tie_pairs(t, turned, node.input(7), node.input(8), interleaved=bool(node.attrs.get("rotary_interleaved", 0)))
+            tie_pairs(t, turned, node.input(7), node.input(8), interleaved=interleaved)
+    _keep_aligned(t, h, 2 * ALIGNED if rotates and interleaved else ALIGNED)
     if any(node.input(k) for k in range(12, 16)):
         t.freeze_ids(h.dims, f"{node} scales the dims of a head")
     _freeze_others(node, t, {0, 1, 2, 3, 4, 10, 11, *((7, 8) if rotates else ())})
     _caches(node, t, h, (3, 4))
     place(t, y, h.query, h.values, into=True)
+
+
+def _keep_aligned(t: Ties, h: Heads, block: int) -> None:
+    """onnxruntime takes head sizes that are multiples of 8, or of 16 where they rotate: so many dims go together."""
+    if h.dims.size % block == 0:
+        t.tie_ids(np.repeat(h.dims[::block], block), h.dims)
 
 
 def cut_grouped(node: Node, c: Cutter) -> None:

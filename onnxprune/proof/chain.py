@@ -244,7 +244,7 @@ class Chain:
         cut = [self._cut(name, r[name]) for r in reference[:2]]
         if len(cut) > 1 and differs(cut[0], cut[1], VARIES * self.tolerance):
             tally.varies.add(name)
-        if differs(self._cut(name, original[0][name]), cut[0], CHANGES * self.tolerance):
+        if differs(original[0][name], reference[0][name], CHANGES * self.tolerance):
             tally.changed.add(name)
 
     def _count(self, decision: Decision, reference: Sequence[Values], removed: Sequence[Values], tally: Tally) -> None:

@@ -113,7 +113,8 @@ def test_command_converts_sklearn_and_prints_json(folder: Path, tmp_path: Path) 
         (("mlp.joblib", "--trust-pickle", "--keep-batchnorm"), OptionError, "--keep-batchnorm is for torch"),
         (("net.pt2", "--labels"), OptionError, "--labels is for sklearn"),
         (("net.pt2", "--inputs", "gone.npz"), DataError, r"gone\.npz cannot be read"),
-        (("net.pt2", "--inputs", "net.pt2"), DataError, r"cannot be read"),
+        (("net.pt2", "--inputs", "mlp.joblib"), DataError, r"mlp\.joblib cannot be read"),
+        (("net.pt2", "--inputs", "empty.npz"), DataError, r"empty\.npz holds no arrays"),
     ],
 )
 def test_bad_input_writes_nothing(

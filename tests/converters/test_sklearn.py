@@ -56,7 +56,7 @@ def test_pipeline_with_a_scaler(data: tuple[np.ndarray, np.ndarray], scaler: typ
 def test_regressor(data: tuple[np.ndarray, np.ndarray], targets: int) -> None:
     x, y = data
     y = y if targets == 1 else np.stack([y, -y, y**2], 1)
-    estimator = MLPRegressor((18,), max_iter=40, random_state=0).fit(x / 16, y)
+    estimator = MLPRegressor(hidden_layer_sizes=(18,), max_iter=40, random_state=0).fit(x / 16, y)
     converted = convert(estimator, example_inputs=x / 16)
     assert converted.parity is not None
     assert converted.parity < 1e-4

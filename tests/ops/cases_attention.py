@@ -13,6 +13,7 @@ from tests.oracle import Array
 HEADS, SIZE, WIDTH, LENGTH = 4, 6, 24, 5
 DIMS = Options(attention="dims")
 CACHE = Options(allow_io=("cache",))
+CACHE_DIMS = Options(attention="dims", allow_io=("cache",))
 I64, I32 = np.int64, np.int32
 
 
@@ -145,8 +146,8 @@ def multi_head_with_past(options: Options, units: int, frozen: str = "") -> Case
 
 
 def grouped(units: int, *, options: Options | None = None, rotary: bool = False, packed: bool = False, frozen: str = "",
-            heads: tuple[int, int] = (4, 2), size: int = 16, **attrs: object) -> Case:  # fmt: skip
-    """4 query heads on 2 key heads, no past; ``rotary``: with tables of its own."""
+            heads: tuple[int, int] = (4, 2), size: int = 16, extra: int = 0, **attrs: object) -> Case:  # fmt: skip
+    """4 query heads on 2 key heads; ``rotary``: with tables of its own; ``extra``: heads of a bias of the scores."""
     queries, groups = heads
 
     def build() -> Model:
@@ -159,7 +160,9 @@ def grouped(units: int, *, options: Options | None = None, rotary: bool = False,
             parts = [net.dense(x, 6, width) for width in widths]
         past = [net.input((2, groups, LENGTH, size), name=name) for name in ("past_key", "past_value")]
         lengths = net.const([LENGTH - 1] * 2, I32), net.const(LENGTH, I32)
-        tables = [net.param(8, size // 2), net.param(8, size // 2)] if rotary else []
+        tables = [net.param(8, size // 2), net.param(8, size // 2)] if rotary else ["", ""]
+        if extra:
+            tables += ["", net.param(1, extra, LENGTH, LENGTH), net.param(queries)]
         y, *present = net.ops(
             "GroupQueryAttention", *parts, *past, *lengths, *tables, count=3, domain=MS, num_heads=queries,
             kv_num_heads=groups, do_rotary=int(rotary), **attrs,
@@ -168,6 +171,36 @@ def grouped(units: int, *, options: Options | None = None, rotary: bool = False,
         return net.model(net.dense(y, queries * size, OUT), *names)
 
     return Case(build, units=units, options=options or CACHE, frozen=frozen)
+
+
+def rotated_multi_head(units: int, options: Options | None = None) -> Case:
+    """q and k are rotated in front of MultiHeadAttention: both operators choose the same factor."""
+
+    def build() -> Model:
+        net = Net()
+        x = net.input(("n", LENGTH, 6))
+        where = net.input(("n", LENGTH), I64, "positions")
+        cos, sin = net.param(8, SIZE // 2), net.param(8, SIZE // 2)
+        q, k = (
+            net.op("RotaryEmbedding", net.dense(x, 6, WIDTH), where, cos, sin, domain=MS) for _ in range(2)
+        )
+        y = net.op("MultiHeadAttention", q, k, net.dense(x, 6, WIDTH), domain=MS, num_heads=HEADS)
+        return net.model(net.dense(y, WIDTH, OUT))
+
+    return Case(build, units=units, options=options or Options(), feeds=_with_positions)
+
+
+def one_head() -> Case:
+    """With a single head there are only its dims to remove."""
+
+    def build() -> Model:
+        net = Net()
+        x = net.input(("n", LENGTH, 6))
+        parts = [net.dense(x, 6, HIDDEN) for _ in range(3)]
+        y = net.op("MultiHeadAttention", *parts, domain=MS, num_heads=1)
+        return net.model(net.dense(y, HIDDEN, OUT))
+
+    return Case(build, units=2 * HIDDEN)
 
 
 # -- the standard operator --------------------------------------------------------------------------------------------
@@ -270,6 +303,9 @@ CASES = {
         split_keys(HEADS),
         split_keys(2 * SIZE, options=DIMS),
         multi_head_with_past(CACHE, HEADS),
+        rotated_multi_head(HEADS),
+        rotated_multi_head(SIZE // 2 + SIZE, DIMS),
+        one_head(),
         multi_head_with_past(Options(), 0, frozen="graph"),
     ],
     (MS, "GroupQueryAttention"): [
@@ -277,7 +313,12 @@ CASES = {
         grouped(2, rotary=True),
         grouped(2, packed=True, rotary=True, rotary_interleaved=1),
         grouped(4, heads=(4, 4)),
+        grouped(2, extra=4),
+        grouped(2, extra=1, packed=True, scale=0.5, softcap=5.0),
         grouped(2, options=Options(), frozen="graph"),
+        grouped(4, options=CACHE_DIMS, size=32),
+        grouped(2, options=CACHE_DIMS, size=32, rotary=True),
+        grouped(2, options=CACHE_DIMS, size=32, rotary=True, packed=True, rotary_interleaved=1),
     ],
     ("", "Attention"): [
         standard(4),
@@ -289,7 +330,9 @@ CASES = {
         standard(4, mask=(1, 4, LENGTH, LENGTH)),
         standard(2, heads=(4, 2), mask=(1, 4, LENGTH, LENGTH)),
         standard(4, mask=(LENGTH, LENGTH)),
+        standard(4, softcap=3.0, scale=0.25),
         standard_with_past(CACHE, HEADS),
+        standard_with_past(CACHE_DIMS, 2 * SIZE),
         standard_with_past(Options(), 0, frozen="graph"),
     ],
     (MS, "RotaryEmbedding"): [
