@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from onnx import NodeProto, TensorProto, helper, save_model
@@ -59,7 +60,7 @@ class Writer:
         self.weights.append(helper.make_tensor(name, TensorProto.INT64, [len(values)], values))
         return name
 
-    def op(self, kind: str, *inputs: str, **attributes: object) -> str:
+    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
         name = f"{kind.lower()}{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [name], name, **attributes))
         return name
@@ -151,7 +152,8 @@ def prune(source: str, target: str, verify: str) -> None:
 def in_process(source: Path, target: Path, *, cuts: bool, proven: bool) -> Run:
     """Prune in a fresh process and measure it."""
     size = source.stat().st_size + source.with_suffix(".data").stat().st_size
-    child = [sys.executable, "-m", "benchmarks.big_model", "--child", str(source), str(target), "yes" if proven else "no"]
+    module = ["-m", "benchmarks.big_model", "--child"]
+    child = [sys.executable, *module, str(source), str(target), "yes" if proven else "no"]
     start = time.perf_counter()
     with tempfile.TemporaryFile("w+") as out:
         pid = os.posix_spawn(child[0], child, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, out.fileno(), 1)])
@@ -160,7 +162,7 @@ def in_process(source: Path, target: Path, *, cuts: bool, proven: bool) -> Run:
         out.seek(0)
         lines = [line for line in out if line.startswith("{")]
     answer = json.loads(lines[-1]) if lines else {"result": f"exit status {os.waitstatus_to_exitcode(status)}"}
-    found = {key: answer.get(key) for key in ("kept", "error", "segments", "announced")}
+    found: dict[str, Any] = {key: answer.get(key) for key in ("kept", "error", "segments", "announced")}
     limit = LIMITS[not cuts, proven]
     name = "with cuts" if cuts else "without cuts"
     return Run(name, proven, size, usage.ru_maxrss * 1024, seconds, limit, result=answer["result"], **found)

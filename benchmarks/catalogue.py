@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import onnx
+
+from benchmarks import transformers_nets
 from tests.nets import NETS, export
 from tests.nets.handmade import HANDMADE
 from tests.nets.light import LIGHT, light
-
-from benchmarks import transformers_nets
 
 __all__ = ["SOURCES", "Entry", "catalogue", "torch_module"]
 
@@ -66,7 +65,3 @@ def torch_module(name: str) -> tuple[object, tuple[object, ...]]:
         return spec.build(), spec.example_inputs()
     recipe = next(r for r in transformers_nets.RECIPES if r.name == short)
     return transformers_nets.module(recipe), (transformers_nets.example(recipe),)
-
-
-if __name__ == "__main__":
-    sys.stdout.write("".join(f"{entry.title}\n" for entry in catalogue()))

@@ -1,6 +1,6 @@
 """The coverage table: what onnxprune makes of many models, and beside it onnxsim and Torch-Pruning.
 
-    python -m benchmarks.coverage [--only PATTERN] [--quick] [--markdown] [--json FILE] [--load FILE]
+    python -m benchmarks.coverage [--only PATTERN] [--quick] [--markdown] [--json FILE] [--peers FILE]
 
 Half of the units of every group go, by L2 magnitude, without rounding; the removal is proven. onnxsim prunes the same
 file, Torch-Pruning the torch module that it was exported from, both at 50%.
@@ -34,6 +34,7 @@ COLUMNS = (
     "model", "parameters", "groups", "prunable", "kept", "proof error", "result", "couple s", "no rule for",
     "onnxsim kept", "Torch-Pruning kept",
 )  # fmt: skip
+PEERS = ("onnxsim", "torch_pruning")
 LITTLE = 0.85  # a tool that keeps more than this at 50% has not pruned the model
 Record = dict[str, Any]
 
@@ -41,11 +42,13 @@ Record = dict[str, Any]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and say with the exit code whether every proof held."""
     options = _options(arguments)
-    records: list[Record] = json.loads(options.load.read_text(encoding="utf-8")) if options.load else []
-    known = {r["model"] for r in records}
+    earlier = json.loads(options.peers.read_text(encoding="utf-8")) if options.peers else []
+    answers = {record["model"]: {peer: record[peer] for peer in PEERS} for record in earlier}
+    records: list[Record] = []
     for entry in catalogue():
-        if entry.title not in known and fnmatch(entry.title, options.only) and not (options.quick and entry.large):
-            records.append(_record(entry, peers=not options.quick))
+        if fnmatch(entry.title, options.only) and not (options.quick and entry.large):
+            known = answers.get(entry.title, dict.fromkeys(PEERS) if options.quick else None)
+            records.append(_record(entry, known))
             print(f"{_progress(records[-1])}", file=sys.stderr, flush=True)
             save_json(options.json, records)
     save_json(options.json, records)
@@ -63,23 +66,29 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="leave out full-size nets and the other tools")
     parser.add_argument("--markdown", action="store_true", help="print Markdown")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures, after each model")
-    parser.add_argument("--load", type=Path, metavar="FILE", help="take over the figures of an earlier run")
+    parser.add_argument("--peers", type=Path, metavar="FILE", help="take the other tools' answers from this JSON")
     return parser.parse_args(arguments)
 
 
-def _record(entry: Entry, *, peers: bool) -> Record:
-    """One row of the table, as JSON can hold it."""
-    start = time.perf_counter()
+def _record(entry: Entry, peers: Record | None) -> Record:
+    """One row of the table, as JSON can hold it; the other tools are asked unless their answers are given."""
     record: Record = {"model": entry.title, "source": entry.source, "name": entry.name}
+    start = time.perf_counter()
     try:
         proto = entry.build()
     except Exception as error:  # noqa: BLE001  (an export that fails is listed)
         row = Row(result="no export", detail=f"{type(error).__name__}: {error}".replace("\n", " ")[:200])
-        return record | row.as_dict() | {"torch_pruning": None, "onnxsim": None, "wall": 0.0}
+        return record | row.as_dict() | dict.fromkeys(PEERS) | {"wall": 0.0}
     record |= measure(proto).as_dict()
-    record["onnxsim"] = _onnxsim(proto) if peers else None
-    record["torch_pruning"] = ask("torch_pruning", entry.torch_name) if peers and entry.torch_name else None
+    record |= peers if peers is not None else _ask(entry, proto)
     return record | {"wall": round(time.perf_counter() - start, 2)}
+
+
+def _ask(entry: Entry, proto: onnx.ModelProto) -> Record:
+    return {
+        "onnxsim": _onnxsim(proto),
+        "torch_pruning": ask("torch_pruning", entry.torch_name) if entry.torch_name else None,
+    }
 
 
 def _onnxsim(proto: onnx.ModelProto) -> Record:
@@ -140,13 +149,13 @@ def _counts(records: Sequence[Record]) -> list[str]:
     kept = [r["kept"] for r in records if r["kept"] is not None]
     return [
         str(len(records)),
-        str(results.count("ok")),
-        str(results.count("vacuous")),
+        str(sum(r.startswith("ok") for r in results)),
+        str(sum(r.startswith("vacuous") for r in results)),
         str(results.count("nothing")),
         str(sum(r.startswith("FAIL") for r in results)),
         percent(float(np.median(kept))) if kept else "-",
         f"{np.median([r['seconds'] for r in records]):.3f}",
-        _pruned([r["kept_elements"] if r["result"] == "ok" else None for r in records]),
+        _pruned([r["kept_elements"] if r["result"].startswith("ok") else None for r in records]),
         _pruned([r["onnxsim"]["kept"] for r in records if r["onnxsim"]]),
         _pruned([r["torch_pruning"]["kept"] for r in records if r["torch_pruning"]]),
     ]

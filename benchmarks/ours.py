@@ -19,7 +19,7 @@ from onnxprune.errors import NothingToPrune
 from onnxprune.model import Model, from_proto
 from onnxprune.proof import prove
 from onnxprune.surgery import remove
-from onnxprune.values import Coupling, Member
+from onnxprune.values import Coupling, Member, Options
 
 __all__ = ["Row", "fastest_coupling", "measure", "prunable"]
 
@@ -31,13 +31,13 @@ REPEATS = 3
 class Row:
     """What onnxprune made of a model. Shares are of the parameters; ``error`` that of the proof.
 
-    ``result``: "ok", "nothing" (no unit may go), or what failed. ``kept`` counts parameters as `onnxprune.cost` does,
-    ``kept_elements`` as the comparison with other tools does (`benchmarks.counting`).
+    ``result``: "ok", "ok, inexact" (all groups are inexact, so they were pruned on request), "nothing" (no unit may
+    go), "vacuous", or what failed. ``kept`` counts parameters as `onnxprune.cost` does, ``kept_elements`` as the
+    comparison with other tools does (`benchmarks.counting`). ``seconds``: to find the groups.
     """
 
     parameters: int = 0
     groups: int = 0
-    inexact: int = 0
     prunable: float = 0.0
     kept: float | None = None
     kept_elements: float | None = None
@@ -56,7 +56,14 @@ def measure(proto: onnx.ModelProto, *, ratio: float = RATIO) -> Row:
     """Everything about one model. It does not raise: what fails is the row's ``result``."""
     row = Row()
     try:
-        _fill(row, proto, ratio)
+        model = from_proto(proto)
+        row.seconds, coupling = fastest_coupling(model)
+        if coupling.groups:
+            _fill(row, proto, model, coupling, ratio)
+            return row
+        inexact = couple(model, Options(include_inexact=True))
+        _fill(row, proto, model, inexact if inexact.groups else coupling, ratio)
+        row.result += ", inexact"
     except NothingToPrune:
         row.result, row.kept, row.kept_elements = "nothing", 1.0, 1.0
     except Exception as error:  # noqa: BLE001  (a failure is a row of the table)
@@ -64,12 +71,9 @@ def measure(proto: onnx.ModelProto, *, ratio: float = RATIO) -> Row:
     return row
 
 
-def _fill(row: Row, proto: onnx.ModelProto, ratio: float) -> None:
-    model = from_proto(proto)
-    row.seconds, coupling = fastest_coupling(model)
+def _fill(row: Row, proto: onnx.ModelProto, model: Model, coupling: Coupling, ratio: float) -> None:
     row.parameters = cost(model, coupling.graph, count_nonzero=False).parameters
     row.groups = len(coupling.groups)
-    row.inexact = sum(not g.exact for g in coupling.groups)
     row.unknown = ", ".join(f"{op} x{n}" for op, n in coupling.unknown_ops.items())
     row.prunable = prunable(coupling, row.parameters)
     plan, reached = allocate(coupling, score(model, coupling, "l2"), Budget(ratio=ratio, round_to=1))

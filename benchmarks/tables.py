@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 __all__ = ["emit", "markdown", "percent", "save_json"]
+
+PLAIN_WIDTH = 200  # columns, where the output is no terminal
 
 
 def percent(share: float | None) -> str:
@@ -34,7 +37,7 @@ def emit(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, a
         table.add_column(column, justify="right" if number else "left", no_wrap=number == 0)
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(table)
 
 
 def save_json(path: Path | None, value: Any) -> None:

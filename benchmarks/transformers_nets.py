@@ -10,7 +10,7 @@ import hashlib
 import logging
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -19,8 +19,9 @@ from typing import Any
 import onnx
 import torch
 import transformers
-from tests.nets._spec import randomise
 from torch import Tensor, nn
+
+from tests.nets._spec import randomise
 
 __all__ = ["RECIPES", "Recipe", "example", "export", "module"]
 
@@ -196,15 +197,20 @@ def module(recipe: Recipe) -> nn.Module:
     """The torch module, every parameter drawn from a seed, in eval mode."""
     torch.manual_seed(0)
     config = getattr(transformers, recipe.config)(**recipe.settings)
-    owner = transformers
-    if recipe.model == "WhisperEncoder":
-        from transformers.models.whisper import modeling_whisper as owner  # noqa: PLC0415  (private to transformers)
-    maker = getattr(owner, recipe.model)
-    model = maker.from_config(config) if recipe.model.startswith("Auto") else maker(config)
+    model = _maker(recipe.model)(config)
     if hasattr(model.config, "use_cache"):
         model.config.use_cache = False
     randomise(model, 0)
     return Tensors(model).eval().requires_grad_(requires_grad=False)
+
+
+def _maker(name: str) -> Callable[[Any], nn.Module]:
+    if name == "WhisperEncoder":
+        from transformers.models.whisper import modeling_whisper  # noqa: PLC0415  (not in transformers' own names)
+
+        return modeling_whisper.WhisperEncoder
+    found = getattr(transformers, name)
+    return found.from_config if name.startswith("Auto") else found
 
 
 def export(recipe: Recipe) -> onnx.ModelProto:
@@ -233,5 +239,6 @@ def _export(recipe: Recipe) -> onnx.ModelProto:
             )  # fmt: skip
     finally:
         logging.disable(threshold)
-    proto: onnx.ModelProto = program.model_proto
-    return proto
+    if program is None:
+        raise ValueError(f"{recipe.name}: the exporter gave nothing back")
+    return program.model_proto

@@ -14,16 +14,14 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
+from onnx import helper
 
 from converters.base import TOLERANCE, Array, Converted, batch_sizes, finish, need, sample_like, version_of
 from onnxprune.errors import ConversionError
-
-if TYPE_CHECKING:
-    import keras
 
 __all__ = ["OPSET", "convert"]
 
@@ -31,7 +29,7 @@ OPSET = 18
 
 
 def convert(
-    source: keras.Model | str | os.PathLike[str],
+    source: Any,
     *,
     example_inputs: Any = None,
     opset: int | None = None,
@@ -40,7 +38,7 @@ def convert(
     tolerance: float = TOLERANCE,
     seed: int = 0,
 ) -> Converted:
-    """Convert a built Keras model, or a ``.keras`` file of one.
+    """Convert a built ``keras.Model``, or a ``.keras`` file of one.
 
     ``example_inputs``: an array, a sequence of them in the order of ``model.inputs``, or a mapping of their names;
     needed only where an axis other than the batch has no size, which is then fixed to the example's. The batch of an
@@ -78,7 +76,8 @@ def _framework() -> Any:
 def _load(keras: Any, source: str | os.PathLike[str]) -> Any:
     path = Path(source)
     try:
-        return keras.models.load_model(path, compile=False)
+        with _quiet():
+            return keras.models.load_model(path, compile=False)
     except Exception as error:
         raise ConversionError(
             f"{path} cannot be read by {version_of('keras')}: {_line(error)}",
@@ -131,22 +130,48 @@ def _export(keras: Any, model: Any, examples: Sequence[Array], opset: int, *, dy
                 path, format="onnx", verbose=False, opset_version=opset,
                 input_signature=signature if one else [signature],
             )  # fmt: skip
-            return onnx.load(path)
+            proto = onnx.load(path)
     except Exception as error:
         raise ConversionError(
             f"Keras cannot export this model: {type(error).__name__}: {_line(error)}",
             "tf2onnx knows which TensorFlow operators have an ONNX form; replace the layer that has none.",
         ) from error
+    _complement(proto.graph)
+    unknown = {node.op_type for node in proto.graph.node if not node.domain and not onnx.defs.has(node.op_type)}
+    if unknown:
+        raise ConversionError(
+            f"{version_of('tf2onnx')} has no ONNX form for TensorFlow's {', '.join(sorted(unknown))}",
+            "Replace the layer that uses it.",
+        )
+    return proto
+
+
+def _complement(graph: onnx.GraphProto) -> None:
+    """erfc(x) = 1 - erf(x): TensorFlow's GELU uses it, tf2onnx leaves it as it is, and ONNX has only Erf."""
+    nodes = []
+    for node in graph.node:
+        if node.op_type == "Erfc":
+            erf, one = f"{node.output[0]}/erf", f"{node.output[0]}/one"
+            nodes += [
+                helper.make_node("Erf", node.input, [erf], f"{node.name}/erf"),
+                helper.make_node("Sub", [one, erf], node.output, node.name),
+            ]
+            graph.initializer.append(helper.make_tensor(one, onnx.TensorProto.FLOAT, [], [1.0]))
+        else:
+            nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _name_outputs(proto: onnx.ModelProto, model: Any, *, dynamic_batch: bool) -> None:
     """Give the outputs Keras' names instead of `Identity:0`, and the batch axis its name."""
     graph = proto.graph
+    wanted = getattr(model, "output_names", None) or [model.layers[-1].name]  # a Sequential has no such list
     taken = {name for node in graph.node for name in (*node.input, *node.output)}
     names = {
         value.name: name
-        for value, name in zip(graph.output, model.output_names, strict=False)
-        if len(graph.output) == len(set(model.output_names)) and name not in taken
+        for value, name in zip(graph.output, wanted, strict=False)
+        if len(graph.output) == len(set(wanted)) and name not in taken
     }
     _rename(graph, names)
     for value in (*graph.input, *graph.output):

@@ -9,19 +9,15 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
-import io
-import logging
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 
 from converters.base import TOLERANCE, Array, Converted, batch_sizes, finish, need, sample_like, version_of
+from converters.torch_export import EXPORTERS, Job, export
 from onnxprune.errors import ConversionError, OptionError
 
 if TYPE_CHECKING:
@@ -29,31 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EXPORTERS", "OPSET", "convert"]
 
-EXPORTERS = ("dynamo", "torchscript")
 OPSET = 18  # the lowest that the dynamo exporter writes; the torchscript exporter writes 7 to 20
-BATCH = "batch"
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Job:
-    """One conversion: what torch exports, a module that computes the same, its inputs, and the options."""
-
-    source: torch.nn.Module | torch.export.ExportedProgram
-    module: torch.nn.Module
-    inputs: tuple[torch.Tensor, ...]
-    keywords: Mapping[str, torch.Tensor]
-    names: tuple[str, ...]
-    batched: tuple[bool, ...]
-    opset: int
-    keep_batchnorm: bool
-
-    @property
-    def dynamic(self) -> bool:
-        return any(self.batched)
-
-    @property
-    def tensors(self) -> tuple[torch.Tensor, ...]:
-        return (*self.inputs, *self.keywords.values())
 
 
 def convert(  # noqa: PLR0913 - the signature that all converters share, and two options more
@@ -79,7 +51,7 @@ def convert(  # noqa: PLR0913 - the signature that all converters share, and two
     if exporter not in EXPORTERS:
         raise OptionError(f"there is no exporter {exporter!r}", f"torch has {' and '.join(EXPORTERS)}.")
     job, notes = _prepare(torch, source, example_inputs, dynamic_batch, opset or OPSET, keep_batchnorm)
-    proto, warned = _export(torch, job, exporter)
+    proto, warned = export(torch, job, exporter)
     notes += [f"exported with {version_of('torch')}, {exporter}, opset {job.opset}", *warned]
     rng = np.random.default_rng(seed)
     samples = [[t.numpy(force=True) for t in job.tensors]]
@@ -92,46 +64,53 @@ def convert(  # noqa: PLR0913 - the signature that all converters share, and two
 
 def _prepare(
     torch: Any, source: Any, example_inputs: Any, dynamic_batch: bool, opset: int, keep_batchnorm: bool
-) -> tuple[_Job, list[str]]:
+) -> tuple[Job, list[str]]:
     """The job, and notes on what could not be as asked."""
     notes: list[str] = []
     program = _program(torch, source)
     if program is not None:
-        given, keywords = program.example_inputs
-        if example_inputs is not None:
-            given, keywords = _arguments(torch, example_inputs)
-        names = tuple(program.graph_signature.user_inputs)
-        if dynamic_batch and not program.range_constraints:
-            notes.append(
-                "the program was exported with fixed sizes, so the batch is fixed: export it with dynamic_shapes"
-            )
-        dynamic_batch = dynamic_batch and bool(program.range_constraints)
+        given, keywords = program.example_inputs if example_inputs is None else _arguments(torch, example_inputs)
+        names, movable = tuple(program.graph_signature.user_inputs), _open_batch(program)
+        if dynamic_batch and not any(movable):
+            notes.append("the program was exported with a fixed batch, which stays: export it with dynamic_shapes")
         traced, module = program, program.module()
-    elif isinstance(source, torch.nn.Module):
-        if example_inputs is None:
-            raise ConversionError(
-                "a torch module does not know the shapes of its inputs",
-                "Pass example_inputs: a tensor, a tuple of tensors, or a dict of keyword arguments.",
-            )
+    else:
+        _check_module(torch, source, example_inputs)
         given, keywords = _arguments(torch, example_inputs)
         traced = module = copy.deepcopy(source).eval()
         names = _names(module, len(given), keywords)
-    else:
+        movable = (True,) * len(names)
+    batched = _batched(torch, (*given, *keywords.values()), movable if dynamic_batch else ())
+    if program is None:
+        given, keywords = _doubled(torch, given, keywords, batched)
+    outputs = _output_names(torch, module, given, keywords, names)
+    return Job(traced, module, tuple(given), keywords, names, outputs, batched, opset, keep_batchnorm), notes
+
+
+def _check_module(torch: Any, source: Any, example_inputs: Any) -> None:
+    if not isinstance(source, torch.nn.Module):
         raise ConversionError(
             f"{type(source).__name__} is not a torch model",
             "Pass a torch.nn.Module, an ExportedProgram or a .pt2 file.",
         )
-    tensors = (*given, *keywords.values())
+    if example_inputs is None:
+        raise ConversionError(
+            "a torch module does not know the shapes of its inputs",
+            "Pass example_inputs: a tensor, a tuple of tensors, or a dict of keyword arguments.",
+        )
+
+
+def _batched(torch: Any, tensors: Sequence[Any], movable: Sequence[bool]) -> tuple[bool, ...]:
+    """For each input, whether its first axis is to be dynamic: it is as long as that of the first input."""
     if not all(isinstance(t, torch.Tensor) for t in tensors):
         raise ConversionError(
             f"all inputs must be tensors; got {', '.join(type(t).__name__ for t in tensors)}",
             "Wrap the module so that it takes tensors only.",
         )
     size = len(tensors[0]) if tensors and tensors[0].ndim else 0
-    batched = tuple(bool(dynamic_batch and size and t.ndim and len(t) == size) for t in tensors)
-    if program is None and size == 1 and dynamic_batch:  # torch.export takes a size of 1 for a constant
-        given, keywords = _doubled(torch, given, keywords, batched)
-    return _Job(traced, module, tuple(given), keywords, names, batched, opset, keep_batchnorm), notes
+    return tuple(
+        bool(size and t.ndim and len(t) == size and i < len(movable) and movable[i]) for i, t in enumerate(tensors)
+    )
 
 
 def _program(torch: Any, source: Any) -> Any:
@@ -152,6 +131,13 @@ def _program(torch: Any, source: Any) -> Any:
                 "Export it again with this version of torch.",
             ) from error
     return source if isinstance(source, torch.export.ExportedProgram) else None
+
+
+def _open_batch(program: Any) -> tuple[bool, ...]:
+    """For each input of an exported program, whether the size of its first axis is symbolic."""
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
+    shapes = ([*getattr(values[name], "shape", ())] for name in program.graph_signature.user_inputs)
+    return tuple(len(shape) > 0 and not isinstance(shape[0], int) for shape in shapes)
 
 
 def _arguments(torch: Any, example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -181,114 +167,15 @@ def _names(module: torch.nn.Module, positional: int, keywords: Mapping[str, Any]
 def _doubled(
     torch: Any, given: Sequence[Any], keywords: Mapping[str, Any], batched: Sequence[bool]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Examples of batch 1 repeated to batch 2."""
-    both = [torch.cat([t, t]) if moves else t for t, moves in zip((*given, *keywords.values()), batched, strict=True)]
+    """Examples with a dynamic batch of 1 repeated to 2: torch.export takes a size of 1 for a constant."""
+    both = [
+        torch.cat([t, t]) if moves and len(t) == 1 else t
+        for t, moves in zip((*given, *keywords.values()), batched, strict=True)
+    ]
     return tuple(both[: len(given)]), dict(zip(keywords, both[len(given) :], strict=True))
 
 
-def _export(torch: Any, job: _Job, exporter: str) -> tuple[onnx.ModelProto, list[str]]:
-    """The proto and the exporter's warnings about the result."""
-    try:
-        with _quiet(torch) as warned:
-            proto = (_dynamo if exporter == "dynamo" else _torchscript)(torch, job)
-    except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        other = EXPORTERS[1 - EXPORTERS.index(exporter)]
-        fixed = ", or a fixed batch (dynamic_batch=False)" if job.dynamic else ""
-        raise ConversionError(
-            f"torch's {exporter} exporter cannot convert this model: {type(error).__name__}: {reason[0]}",
-            f"Try exporter='{other}'{fixed}.",
-        ) from error
-    return proto, warned
-
-
-@contextmanager
-def _quiet(torch: Any) -> Iterator[list[str]]:
-    """Hold back log lines and warnings; yields a list that gets those that say the trace may be wrong."""
-    notes: list[str] = []
-    threshold, fast = logging.root.manager.disable, torch.backends.mha.get_fastpath_enabled()
-    logging.disable(logging.WARNING)
-    torch.backends.mha.set_fastpath_enabled(False)  # torch's fused encoder layer has no ONNX form
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            yield notes
-        notes += sorted(
-            {str(w.message).splitlines()[0] for w in caught if issubclass(w.category, torch.jit.TracerWarning)}
-        )
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-        logging.disable(threshold)
-
-
-def _dynamo(torch: Any, job: _Job) -> onnx.ModelProto:
-    batch = torch.export.Dim(BATCH)
-    axes = [{0: batch} if moves else {} for moves in job.batched]
-    shapes = None
-    if job.dynamic and job.source is job.module:
-        shapes = dict(zip(job.names, axes, strict=True))
-    program = torch.onnx.export(
-        job.source,
-        job.inputs,
-        kwargs=dict(job.keywords),
-        dynamo=True,
-        opset_version=job.opset,
-        input_names=list(job.names),
-        dynamic_shapes=shapes,
-        optimize=not job.keep_batchnorm,
-        verbose=False,
-    )
-    if job.keep_batchnorm:
-        _tidy(program.model)
-    proto: onnx.ModelProto = program.model_proto
-    return proto
-
-
-def _tidy(model: Any) -> None:
-    """What the exporter's own optimisation does, less the fusion of BatchNormalization."""
-    optimizer = need("onnxscript.optimizer", "torch")
-    optimizer.inline(model)
-    optimizer.fold_constants(model)
-    optimizer.remove_unused_nodes(model)
-
-
-def _torchscript(torch: Any, job: _Job) -> onnx.ModelProto:
-    buffer = io.BytesIO()
-    mode = torch.onnx.TrainingMode
-    torch.onnx.export(
-        job.module if job.source is job.module else _in_inference_mode(torch, job.module),
-        job.inputs,
-        buffer,
-        kwargs=dict(job.keywords),
-        dynamo=False,
-        opset_version=job.opset,
-        input_names=list(job.names),
-        dynamic_axes={name: {0: BATCH} for name, moves in zip(job.names, job.batched, strict=True) if moves},
-        training=mode.PRESERVE if job.keep_batchnorm else mode.EVAL,
-    )
-    return onnx.load_from_string(buffer.getvalue())
-
-
-def _in_inference_mode(torch: Any, program: torch.nn.Module) -> torch.nn.Module:
-    """A program's module, which has one mode only, for an exporter that insists on setting it."""
-
-    class Inference(torch.nn.Module):  # type: ignore[misc, name-defined]
-        def __init__(self) -> None:
-            super().__init__()
-            self.program = program
-            self.training = False
-
-        def train(self, mode: bool = True) -> Inference:
-            self.training = mode
-            return self
-
-        def forward(self, *args: Any, **keywords: Any) -> Any:
-            return self.program(*args, **keywords)
-
-    return Inference()
-
-
-def _reference(torch: Any, job: _Job) -> Any:
+def _reference(torch: Any, job: Job) -> Any:
     module = job.module
 
     def run(sample: Sequence[Array]) -> list[Array]:
@@ -296,21 +183,38 @@ def _reference(torch: Any, job: _Job) -> Any:
         count = len(job.inputs)
         with torch.no_grad():
             result = module(*tensors[:count], **dict(zip(job.keywords, tensors[count:], strict=True)))
-        return [t.numpy(force=True) for t in _flat(torch, result)]
+        return [t.numpy(force=True) for _, t in _flat(torch, result)]
 
     return run
 
 
-def _flat(torch: Any, value: Any) -> Iterator[Any]:
-    """The tensors of a nested result, in order."""
+def _output_names(
+    torch: Any, module: Any, given: Sequence[Any], keywords: Mapping[str, Any], taken: Sequence[str]
+) -> tuple[str, ...]:
+    """One name per tensor of the result: `output`, `output_0`, or the keys of a dict."""
+    try:
+        with torch.no_grad():
+            result = module(*given, **keywords)
+    except Exception as error:
+        raise ConversionError(
+            f"the model does not run on the example inputs: {type(error).__name__}: {error}",
+            "Give tensors of the shapes and types that its forward takes.",
+        ) from error
+    return tuple(f"{name}_out" if name in taken else name for name, _ in _flat(torch, result))
+
+
+def _flat(torch: Any, value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The tensors of a nested result, in order, with their names."""
     if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _flat(torch, item)
-    elif isinstance(value, Sequence):
-        for item in value:
-            yield from _flat(torch, item)
+        yield name or "output", value
+        return
+    parts: Mapping[Any, Any] = {}
+    if isinstance(value, Mapping):
+        parts = value
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        parts = dict(enumerate(value))
+        name = name or "output"
     elif dataclasses.is_dataclass(value):
-        for part in dataclasses.fields(value):
-            yield from _flat(torch, getattr(value, part.name))
+        parts = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    for key, item in parts.items():
+        yield from _flat(torch, item, f"{name}_{key}" if name else str(key))

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import onnx
 
-from onnxprune.weights import TensorWeight, Weight, packed
+from onnxprune.weights import TensorWeight, Weight, packed, texts
 
 __all__ = ["model_hash"]
 
@@ -103,11 +103,11 @@ def _is_default(field: Any, value: Any) -> bool:
 
 
 def _weight(digest: _Digest, name: str, weight: Weight) -> None:
-    content = packed(weight)
     _feed(digest, ("weight", name, weight.onnx_type, len(weight.shape), *weight.shape))
-    if isinstance(content, list):
-        _feed(digest, content)
+    if weight.onnx_type == onnx.TensorProto.STRING:
+        _feed(digest, texts(weight))
     else:
+        content = packed(weight)
         _feed(digest, (content.nbytes,))
         digest.update(content)
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +16,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from onnxprune._graphs import all_names, used_names
 from onnxprune._hash import model_hash
-from onnxprune._tensors import Home, all_names, constants, resize, used_names
+from onnxprune._tensors import Home, constants, resize
 from onnxprune._wire import Filled, fill
 from onnxprune.errors import ModelError
 from onnxprune.weights import ArrayWeight, Weight, packed
@@ -75,7 +76,7 @@ class Model:
         return fill(
             self.proto.SerializeToString(),
             lambda name: self.weights[name].nbytes,
-            lambda name: _content(self.weights[name]),
+            lambda name: (packed(self.weights[name]),),
         )
 
     def to_bytes(self) -> bytes:
@@ -90,7 +91,9 @@ class Model:
 
     def to_proto(self) -> onnx.ModelProto:
         """A full copy with all data inline. Raises ModelError when that is not possible (2 GiB or more)."""
-        return onnx.ModelProto.FromString(self.to_bytes())
+        proto = onnx.ModelProto()
+        proto.ParseFromString(self.to_bytes())
+        return proto
 
 
 class ModelEditor:
@@ -185,9 +188,3 @@ def _remove(graph: onnx.GraphProto, names: set[str]) -> None:
     del graph.initializer[:], graph.node[:]
     graph.initializer.extend(initializers)
     graph.node.extend(nodes)
-
-
-def _content(weight: Weight) -> Iterator[bytes | memoryview]:
-    content = packed(weight)
-    if isinstance(content, memoryview):  # strings are never taken out of the proto
-        yield content

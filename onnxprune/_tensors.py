@@ -9,10 +9,11 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, TensorProto
 
+from onnxprune._graphs import bodies
 from onnxprune._wire import INLINE_LIMIT, MARKER
-from onnxprune.weights import ArrayWeight, TensorWeight, Weight, packed
+from onnxprune.weights import ArrayWeight, TensorWeight, Weight, packed, texts
 
-__all__ = ["Home", "all_names", "bodies", "constants", "free_names", "inner_tensors", "is_constant", "resize", "used_names"]
+__all__ = ["Home", "constants", "inner_tensors", "is_constant", "resize"]
 
 DATA_FIELDS = (
     "segment",
@@ -57,9 +58,9 @@ class Home:
         tensor.data_type = weight.onnx_type
         tensor.dims[:] = weight.shape
         if weight.onnx_type == TensorProto.STRING:
-            tensor.string_data.extend(packed(weight))
+            tensor.string_data.extend(texts(weight))
         elif weight.nbytes <= limit:
-            tensor.raw_data = bytes(memoryview(packed(weight)))
+            tensor.raw_data = packed(weight).tobytes()
         else:
             tensor.data_location = TensorProto.EXTERNAL
             tensor.external_data.add(key="location", value=MARKER)
@@ -97,15 +98,6 @@ def constants(graph: onnx.GraphProto) -> dict[str, Home]:
     return homes
 
 
-def bodies(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
-    """The graphs inside these nodes' attributes, one level deep."""
-    for node in nodes:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield attribute.g
-            yield from attribute.graphs
-
-
 def inner_tensors(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto]]:
     """(where, tensor) for every dense tensor that is not a constant of the main graph."""
     yield from _attribute_tensors(node for node in model.graph.node if not is_constant(node))
@@ -125,52 +117,6 @@ def _attribute_tensors(nodes: Iterable[onnx.NodeProto]) -> Iterator[tuple[str, o
             for tensor in body.initializer:
                 yield f"`{tensor.name}` inside node `{node.name or node.op_type}`", tensor
             yield from _attribute_tensors(body.node)
-
-
-def used_names(graph: onnx.GraphProto) -> Iterator[str]:
-    """Names that nodes read, bodies included, and the graph's outputs."""
-    yield from (value.name for value in graph.output)
-    for node in graph.node:
-        yield from node.input
-        for body in bodies((node,)):
-            yield from used_names(body)
-
-
-def free_names(graph: onnx.GraphProto) -> set[str]:
-    """Names that a body takes from outside."""
-    made = {value.name for value in graph.input}
-    made.update(tensor.name for tensor in graph.initializer)
-    made.update(sparse.values.name for sparse in graph.sparse_initializer)
-    made.update(name for node in graph.node for name in node.output)
-    read = {value.name for value in graph.output}
-    for node in graph.node:
-        read.update(node.input)
-        for body in bodies((node,)):
-            read |= free_names(body)
-    return read - made
-
-
-def all_names(model: onnx.ModelProto) -> Iterator[str]:
-    """Names of all tensors and nodes, wherever they are."""
-    yield from _graph_names(model.graph)
-    for function in model.functions:
-        yield from (*function.input, *function.output)
-        yield from _node_names(function.node)
-
-
-def _graph_names(graph: onnx.GraphProto) -> Iterator[str]:
-    for named in (graph.input, graph.output, graph.initializer, graph.value_info):
-        yield from (item.name for item in named)
-    yield from (sparse.values.name for sparse in graph.sparse_initializer)
-    yield from _node_names(graph.node)
-
-
-def _node_names(nodes: Iterable[onnx.NodeProto]) -> Iterator[str]:
-    for node in nodes:
-        yield node.name
-        yield from (*node.input, *node.output)
-        for body in bodies((node,)):
-            yield from _graph_names(body)
 
 
 def resize(graph: onnx.GraphProto, weights: Mapping[str, Weight]) -> None:

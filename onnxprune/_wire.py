@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as default
 from typing import NamedTuple
 
 __all__ = ["INLINE_LIMIT", "MARKER", "Chunk", "Filled", "WireError", "encode_field", "fill", "slim"]
@@ -51,7 +52,7 @@ class Span:
     """A message inside others, of which some bytes are to be replaced."""
 
     field: Field
-    parts: list[Span | Edit] = field(default_factory=list)
+    parts: list[Span | Edit] = default(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,12 +30,24 @@ from onnxprune.errors import OnnxPruneError
 from onnxprune.model import Model, from_proto
 from onnxprune.runtime import measure_latency, providers
 
-__all__ = ["FALLBACK", "STEPS", "best_step", "cache_file", "default_step", "staircase"]
+__all__ = [
+    "FALLBACK",
+    "STEPS",
+    "WIDTHS",
+    "best_step",
+    "cache_file",
+    "convolution",
+    "default_step",
+    "machine",
+    "matrix_product",
+    "staircase",
+]
 
 STEPS = (1, 2, 4, 8, 16, 32)
 FALLBACK = 8
 WIDTHS = range(49, 81)  # every remainder of every step once
 TOLERANCE = 1.02
+RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
 PASSES = 2  # each width is timed twice, at different moments
 
 Times = Mapping[int, float]
@@ -50,7 +62,7 @@ def default_step(threads: int | None = None) -> int:
     if known.get(key) in STEPS:
         return known[key]
     try:
-        step = best_step(staircase(_conv, threads), staircase(_matmul, threads))
+        step = best_step(staircase(convolution, threads), staircase(matrix_product, threads))
     except (OnnxPruneError, OSError, MemoryError):
         return FALLBACK
     _write(path, {**_read(path), key: step})
@@ -80,17 +92,19 @@ def staircase(make: Callable[[int], tuple[Model, tuple[int, ...]]], threads: int
     return times
 
 
-def _conv(width: int) -> tuple[Model, tuple[int, ...]]:
+def convolution(width: int) -> tuple[Model, tuple[int, ...]]:
+    """A 3x3 convolution of ``width`` to ``width`` channels, and the shape of its input."""
     weight = np.full((width, width, 3, 3), 0.01, np.float32)
     node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])
     return _model(node, weight, shape := (1, width, 14, 14)), shape
 
 
-def _matmul(width: int) -> tuple[Model, tuple[int, ...]]:
+def matrix_product(width: int) -> tuple[Model, tuple[int, ...]]:
+    """A product of ``width`` columns to four times as many, and the shape of its input."""
     return _model(
         helper.make_node("MatMul", ["x", "w"], ["y"]),
         np.full((width, 4 * width), 0.01, np.float32),
-        shape := (64, width),
+        shape := (256, width),
     ), shape
 
 
@@ -107,15 +121,16 @@ def _model(node: NodeProto, weight: np.ndarray[tuple[int, ...], np.dtype[np.floa
 
 def machine(threads: int | None = None) -> str:
     """What the measurement depends on, as a short text."""
-    versions = sorted(
-        f"{d.metadata['Name']} {d.version}" for d in metadata.distributions() if _is_runtime(d.metadata["Name"])
-    )
+    versions = [f"{name} {v}" for name in RUNTIMES if (v := _version(name))]
     about = [platform.machine(), _processor(), str(os.cpu_count()), *versions, *providers(), f"threads {threads}"]
     return hashlib.sha256("\n".join(about).encode()).hexdigest()[:16]
 
 
-def _is_runtime(name: str | None) -> bool:
-    return (name or "").lower().startswith("onnxruntime")
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def _processor() -> str:

@@ -15,7 +15,7 @@ from graphlib import CycleError, TopologicalSorter
 
 import onnx
 
-from onnxprune._tensors import bodies, free_names
+from onnxprune._graphs import bodies, free_names
 
 __all__ = ["Problem", "problems", "sort_nodes"]
 

@@ -6,7 +6,7 @@ A *parameter* is an element of a constant that some node reads, if the constant
 * is floating point and anything but an index, a condition, a size, or the scale of a quantised tensor: running
   statistics, initial states, divisors;
 
-constants without axes (the 0.5 inside a GELU) are settings, not parameters. A matrix that several nodes share counts
+constants without axes (the 0.5 inside a GELU) and factors of sizes are settings, not parameters. A matrix that several nodes share counts
 once; a vector (at most one axis longer than 1) counts for every node that reads it, since exporters store equal
 vectors of several layers once. Of weights packed into bytes (MatMulNBits) every number counts.
 *Bytes* are those of the parameters, as an ONNX file stores them (4-bit types packed); the size of a file is measured
@@ -31,6 +31,7 @@ from onnxprune.model import Model
 from onnxprune.nodes import Node
 from onnxprune.ops import rule_for
 from onnxprune.ops.rule import Role, Shape
+from onnxprune.samples import complete_shapes
 from onnxprune.shapes import dim_name
 from onnxprune.stored import is_float, is_quantised, nonzero, numbers_per_entry
 from onnxprune.values import Coupling, Ints
@@ -82,7 +83,7 @@ def cost(
     """
     if graph is None:
         fixed = {name: tuple(shape) for name, shape in (shapes or {}).items()}
-        graph = build_graph(model, one_example(model), fixed=fixed)
+        graph = complete_shapes(build_graph(model, one_example(model), fixed=fixed))
     table = _Table(graph)
     return table.cost(table.dims, _nonzero(graph, model) if count_nonzero else None)
 
@@ -90,8 +91,8 @@ def cost(
 def cost_after(coupling: Coupling, units: Mapping[str, Ints]) -> Cost:
     """Cost of the model without these units (group name -> unit numbers), from shapes alone: no model is built.
 
-    It equals ``cost`` of the removed model under the same sizes; ``nonzero`` is None, and nodes that surgery inserts
-    (a Gather behind a grouped convolution) are not in the activation memory. To ask often, keep a `CostModel`.
+    It equals ``cost`` of the removed model under the same sizes, but for ``nonzero``, which is None, and for the
+    activation memory where surgery puts a Gather in the place of a channel shuffle. To ask often, keep a `CostModel`.
     """
     return CostModel(coupling).after(units)
 
@@ -285,19 +286,20 @@ def _uses(graph: Graph, tensor: str) -> list[Node]:
 def is_parameter(graph: Graph, tensor: str) -> bool:
     """Whether the elements of this constant are parameters, as the head of this file defines them."""
     weight = graph.weights[tensor]
-    if not weight.shape or not graph.consumers.get(tensor):
+    if not weight.shape or not graph.consumers.get(tensor) or _only_shape(graph, tensor):
         return False
     role = weight_role(graph, tensor)
     if role.linear:
         return is_float(weight) or is_quantised(graph, tensor)
-    return is_float(weight) and role not in NEVER and not _only_shape(graph, tensor)
+    return is_float(weight) and role not in NEVER
 
 
 def _only_shape(graph: Graph, tensor: str) -> bool:
-    """Whether all readers take the constant for a list of sizes (the scales of a Resize)."""
+    """Whether all readers compute with sizes: they take it for sizes (Resize), or for a factor of them."""
     for node, k in graph.consumers[tensor]:
         rule = rule_for(node.domain, node.op)
-        if rule is None or rule.role(k) is not Role.SHAPE:
+        sizes = rule is not None and rule.role(k) is Role.SHAPE
+        if not sizes and not graph.from_shape.issuperset(node.outputs):
             return False
     return True
 

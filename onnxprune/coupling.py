@@ -7,14 +7,14 @@ out of that without being looked for. Cost is linear in the number of elements.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.errors import OptionError
-from onnxprune.graph import PRIMES, Graph, build_graph, dynamic_dims
+from onnxprune.graph import PRIMES, Graph, Node, build_graph, dynamic_dims
 from onnxprune.model import Model
 from onnxprune.naming import group_names
 from onnxprune.ops import rule_for
@@ -28,6 +28,8 @@ __all__ = ["couple", "couple_graph", "weight_role"]
 
 Bools = NDArray[np.bool_]
 MAX_ROUNDS = 8
+# Operators whose first input is the data; sizes at the others say where and how large
+ARRANGES = frozenset("Gather GatherElements Slice Expand Tile Reshape Squeeze Unsqueeze Transpose Split Pad".split())
 
 
 def couple(model: Model, options: Options | None = None) -> Coupling:
@@ -62,6 +64,7 @@ def couple_graph(graph: Graph, options: Options, other: Graph | None = None) -> 
 def relate(graph: Graph, options: Options) -> Ties:
     """Let every rule speak."""
     t = Ties(graph, options)
+    sizes: set[str] = set()
     _freeze_io(t)
     for node in graph.nodes:
         t.node = node
@@ -69,12 +72,30 @@ def relate(graph: Graph, options: Options) -> Ties:
         if rule is None:
             t.unknown[node.key] = t.unknown.get(node.key, 0) + 1
             t.freeze_node(node, f"no rule for operator {node.key}")
-        elif any(i and graph.shape(i) is None for i in (*node.inputs, *node.outputs[:1])):
+        elif _is_size(graph, node, sizes):
+            sizes.update(node.outputs)
+            _freeze_sizes(t, node)
+        elif not rule.shapeless and any(i and graph.shape(i) is None for i in (*node.inputs, *node.outputs[:1])):
             t.freeze_node(node, f"the shapes at {node} are unknown")
         else:
             rule.couple(node, t)
     t.node = None
     return t
+
+
+def _is_size(graph: Graph, node: Node, sizes: set[str]) -> bool:
+    """Whether the node computes a size, or a list of them, from sizes (which a tensor of that shape is not)."""
+    value = graph.value(node.output(0))
+    if value is None or value.ndim > 1 or node.op == "ConstantOfShape":
+        return False
+    return node.op in ("Shape", "Size") or any(i in sizes for i in node.inputs[: 1 if node.op in ARRANGES else None])
+
+
+def _freeze_sizes(t: Ties, node: Node) -> None:
+    """Sizes are not features: neither they nor the constants that they are computed with lose an entry."""
+    for tensor in node.outputs if node.op in ("Shape", "Size") else (*node.inputs, *node.outputs):
+        if tensor in t.graph.values and len(t.shape(tensor) or ()) <= 1:
+            t.freeze_all(tensor, f"{node} computes with sizes")
 
 
 def _freeze_io(t: Ties) -> None:
@@ -117,6 +138,8 @@ def settle(t: Ties) -> tuple[Solution, Bools, Bools]:
     for _ in range(MAX_ROUNDS):
         solution = solve(t, extra)
         flags, hazards = zero_flags(t, solution)
+        if hazards:
+            flags, _ = zero_flags(t, solution, _marked(solution, hazards))
         leaks = [
             (ids[0][leak], reason)
             for ids, reason in t.contractions
@@ -129,22 +152,37 @@ def settle(t: Ties) -> tuple[Solution, Bools, Bools]:
     inexact = np.zeros(solution.frozen.size, np.bool_)
     for ids, _ in (*t.renormalised, *leaks):
         inexact[solution.labels[ids]] = True
-    hazard = np.zeros(solution.frozen.size, np.bool_)
-    for ids in hazards:
-        hazard[solution.labels[ids]] = True
-    return solution, inexact, hazard
+    return solution, inexact, _marked(solution, hazards)
 
 
-def zero_flags(t: Ties, solution: Solution) -> tuple[Bools, list[Ints]]:
-    """Which elements are exactly 0 when their unit is zeroed, and where zeros would make NaN."""
+def _marked(solution: Solution, elements: Sequence[Ints]) -> Bools:
+    """True for the components of these elements."""
+    marked = np.zeros(solution.frozen.size, np.bool_)
+    for ids in elements:
+        marked[solution.labels[ids]] = True
+    return marked
+
+
+def zero_flags(t: Ties, solution: Solution, hazard: Bools | None = None) -> tuple[Bools, list[Ints]]:
+    """Which elements are exactly 0 when their unit is zeroed, and where zeros would make NaN.
+
+    Of the components in ``hazard`` only the consuming parameters are zeroed.
+    """
     flags = np.ones(t.total, np.bool_)
-    for tensor in t.graph.inputs:
+    formal = [name for node in t.graph.nodes for body in node.bodies.values() for name in body.inputs]
+    for tensor in (*t.graph.inputs, *formal):
         for axis in range(len(t.shape(tensor) or ())):
-            _set(t, flags, tensor, axis, False)
+            ids = t.axis_ids(tensor, axis)
+            if ids is not None:
+                flags[ids] = False
     for tensor in t.graph.weights:
-        if weight_role(t.graph, tensor) is not Role.LINEAR:
-            for axis in range(len(t.shape(tensor) or ())):
-                _set(t, flags, tensor, axis, False)
+        linear = weight_role(t.graph, tensor) is Role.LINEAR
+        for axis in range(len(t.shape(tensor) or ())):
+            ids = t.axis_ids(tensor, axis)
+            if ids is not None and not linear:
+                flags[ids] = False
+            elif ids is not None and hazard is not None and (tensor, axis) not in t.consuming:
+                flags[ids] &= ~hazard[solution.labels[ids]]
     records = [list(r) for r in t.records]
     for merge, live in zip(t.merges, solution.live, strict=True):
         if live >= 0:
@@ -158,12 +196,6 @@ def zero_flags(t: Ties, solution: Solution) -> tuple[Bools, list[Ints]]:
         rule = rule_for(node.domain, node.op)
         (rule.zero if rule else zero_lost)(node, z)
     return flags, z.hazards
-
-
-def _set(t: Ties, flags: Bools, tensor: str, axis: int, value: bool) -> None:
-    ids = t.axis_ids(tensor, axis)
-    if ids is not None:
-        flags[ids] = value
 
 
 def weight_role(graph: Graph, tensor: str) -> Role:

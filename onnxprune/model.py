@@ -7,13 +7,12 @@ are until somebody reads them. ``save`` writes one weight after the other. Neith
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from typing import BinaryIO
 
 import onnx
-from google.protobuf.message import DecodeError, EncodeError
+from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]
 from onnx import TensorProto, inliner
 
 from onnxprune import runtime
@@ -122,7 +121,7 @@ def save(model: Model, path: str | os.PathLike[str], *, external: bool | None = 
             _write_external(model, path)
         else:
             with replacing(path) as file:
-                _write(file, filled.chunks)
+                file.writelines(filled.chunks)
     except OSError as error:
         raise _cannot_write(path, error) from error
 
@@ -140,8 +139,10 @@ def inline_functions(model: Model) -> Model:
         if editor.proto.functions:  # those for other opsets than the model's
             editor.proto = inliner.inline_local_functions(model.proto, convert_version=True)
     except (RuntimeError, ValueError) as error:
-        raise ModelError(f"{model.label}: its local functions cannot be inlined: {error}",
-            "Export the model without local functions.") from error
+        raise ModelError(
+            f"{model.label}: its local functions cannot be inlined: {error}",
+            "Export the model without local functions.",
+        ) from error
     return editor.build()
 
 
@@ -200,11 +201,6 @@ def _cannot_write(path: Path, error: OSError) -> ModelSaveError:
     )
 
 
-def _write(file: BinaryIO, chunks: Iterator[bytes | memoryview]) -> None:
-    for chunk in chunks:
-        file.write(chunk)
-
-
 def _write_external(model: Model, path: Path) -> None:
     """Both files are complete on the disk before the first of them takes its place."""
     data_path = path.with_name(f"{path.name}.data")
@@ -224,6 +220,4 @@ def _append(data: BinaryIO, weight: Weight, tensor: onnx.TensorProto, location: 
     del tensor.external_data[:]
     for key, value in (("location", location), ("offset", data.tell()), ("length", weight.nbytes)):
         tensor.external_data.add(key=key, value=str(value))
-    content = packed(weight)
-    if isinstance(content, memoryview):  # strings are never outside of the proto
-        data.write(content)
+    data.write(packed(weight))

@@ -173,7 +173,8 @@ class Surgeon:
         """Sizes that are used as numbers (the square root in attention) keep their old value."""
         for tensor in self.graph.from_shape:
             old, new = self.graph.values[tensor], self.values.get(tensor)
-            if new is None or (old.shape == new.shape and np.array_equal(old, new)):
+            cut = tensor in self.cuts  # rows picked from a small table by position, not a size
+            if new is None or cut or (old.shape == new.shape and np.array_equal(old, new)):
                 continue
             for node, k in self.graph.consumers.get(tensor, ()):
                 rule = rule_for(node.domain, node.op)

@@ -29,6 +29,7 @@ __all__ = [
     "dtype_of",
     "nbytes_of",
     "packed",
+    "texts",
     "type_of",
 ]
 
@@ -90,7 +91,7 @@ class ArrayWeight(_Sized):
     @property
     def nbytes(self) -> int:
         if self.onnx_type == STRING:
-            return sum(len(text) for text in packed(self))
+            return sum(map(len, texts(self)))
         return nbytes_of(self.onnx_type, self.shape)
 
     def array(self) -> Array:
@@ -172,17 +173,21 @@ def nbytes_of(onnx_type: int, shape: tuple[int, ...]) -> int:
     return (prod(shape) * bits + 7) // 8
 
 
-def packed(weight: Weight) -> list[bytes] | memoryview:
-    """The values as an ONNX file holds them: little-endian bytes in C order, or one item per string."""
+def texts(weight: Weight) -> list[bytes]:
+    """The values of a tensor of strings, as an ONNX file holds them."""
+    found = weight.array().reshape(-1)
+    return [t if isinstance(t, bytes) else str(t).encode("utf-8", "surrogateescape") for t in found]
+
+
+def packed(weight: Weight) -> memoryview:
+    """The values of any other tensor as an ONNX file holds them: little-endian bytes in C order."""
     values = weight.array()
-    if weight.onnx_type == STRING:
-        return [t if isinstance(t, bytes) else str(t).encode("utf-8", "surrogateescape") for t in values.ravel()]
     if weight.onnx_type in PACKED_BITS:
         return memoryview(numpy_helper.from_array(values).raw_data)
     flat = np.ascontiguousarray(values).reshape(-1)
     if sys.byteorder == "big":
         flat = flat.byteswap()
-    return memoryview(flat.view(np.uint8))
+    return flat.view(np.uint8).data
 
 
 def from_bytes(raw: NDArray[np.uint8], shape: tuple[int, ...], onnx_type: int) -> Array:

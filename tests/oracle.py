@@ -86,12 +86,10 @@ def run(model: Model, feeds: Feeds, kernels: Sequence[type[OpRun]] = ()) -> dict
 
 
 def feeds_for(model: Model, seed: int = 0, dynamic: int = 3) -> dict[str, Array]:
-    """Seeded inputs: floats are normal and rounded to sixteenths, integers lie in 0..3, every dynamic axis is 3 long."""
+    """Seeded inputs: floats normal, rounded to sixteenths; integers in 0..3; every dynamic axis of this length."""
     rng = np.random.default_rng(seed)
     constants = {t.name for t in model.proto.graph.initializer}
-    return {
-        value.name: _one(value, rng, dynamic) for value in model.proto.graph.input if value.name not in constants
-    }
+    return {value.name: _one(value, rng, dynamic) for value in model.proto.graph.input if value.name not in constants}
 
 
 def _one(value: onnx.ValueInfoProto, rng: np.random.Generator, dynamic: int) -> Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from onnxprune.plan import Plan
@@ -27,9 +29,7 @@ def half(coupling: Coupling, seed: int = 0, ratio: float = 0.5) -> Plan:
             bundle = _balanced(counts, gone, int(unit), rng)
             if bundle is not None and _leaves_some(starts, gone, bundle):
                 gone[bundle] = True
-    units = {
-        g.name: np.flatnonzero(gone[a:b]) for g, a, b in zip(coupling.groups, starts, starts[1:], strict=False)
-    }
+    units = {g.name: np.flatnonzero(gone[a:b]) for g, a, b in zip(coupling.groups, starts, starts[1:], strict=False)}
     return Plan(
         model_hash=coupling.model_hash,
         units=units,
@@ -75,4 +75,4 @@ def _balanced(counts: list[Ints], gone: np.ndarray, first: int, rng: np.random.G
 def _leaves_some(starts: Ints, gone: np.ndarray, bundle: Ints) -> bool:
     after = gone.copy()
     after[bundle] = True
-    return all(not after[a:b].all() for a, b in zip(starts, starts[1:], strict=False))
+    return all(not after[a:b].all() for a, b in pairwise(starts))

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import gcd
 from typing import Any
 
@@ -75,6 +76,7 @@ class Cluster:
     size: Ints
     blocks: tuple[Ints, ...]
 
+    @cached_property
     def uniform(self) -> bool:
         """Whether the constraints force every cell to lose the same number."""
         differences = np.concatenate([b[1:] - b[:1] for b in self.blocks])
@@ -148,7 +150,7 @@ def fit(cluster: Cluster, wanted: Ints, limits: Sequence[Limit], steps: Sequence
     """Units to remove per cell of the cluster. ``steps``: of each of its groups. All zeros always fits."""
     if not wanted.any():
         return np.zeros_like(wanted)
-    if cluster.uniform():
+    if cluster.uniform:
         return _count_down(cluster, limits, steps)
     return _solve(cluster, wanted, limits, steps)
 
@@ -173,7 +175,10 @@ def _fits(cluster: Cluster, x: Ints, limits: Sequence[Limit], steps: Sequence[St
 
 
 def _solve(cluster: Cluster, wanted: Ints, limits: Sequence[Limit], steps: Sequence[Steps]) -> Ints:
-    """Variables: x per cell, its distance from what is wanted, then per group: anything lost, and number of steps."""
+    """Variables: x per cell, its distance from what is wanted, then per group: anything lost, and number of steps.
+
+    All of them are whole numbers: HiGHS has its own, noisy way with a rest that is not.
+    """
     n, g = cluster.size.size, len(steps)
     eye, none = coo_array(np.eye(n)), coo_array((n, 2 * g))
     rows: list[Any] = [hstack([eye, -eye, none]), hstack([-eye, -eye, none])]
@@ -202,7 +207,7 @@ def _solve(cluster: Cluster, wanted: Ints, limits: Sequence[Limit], steps: Seque
     upper = np.concatenate([cluster.size, np.full(n, np.inf), [s.first > 0 for s in steps], [s.units for s in steps]])
     found = milp(
         np.concatenate([np.full(n, -2.0), np.ones(n), np.zeros(2 * g)]),
-        integrality=np.concatenate([np.ones(n), np.zeros(n), np.ones(2 * g)]),
+        integrality=np.ones(2 * (n + g)),
         bounds=Bounds(0, upper),
         constraints=LinearConstraint(vstack(rows).tocsc(), np.concatenate(low), np.concatenate(high)),
         options={"time_limit": SECONDS},

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.alignment import default_step
-from onnxprune.allocate.balance import Cluster, Limit, Steps, cells_of, fit
+from onnxprune.allocate.balance import Limit, Steps, cells_of, fit
 from onnxprune.allocate.budget import Budget, Reached, check_names, share, target
 from onnxprune.cost import Cost, CostModel, cost
 from onnxprune.criteria.base import UnitScores
@@ -34,7 +34,7 @@ def allocate_units(coupling: Coupling, scores: UnitScores, budget: Budget) -> tu
     if budget.has_target:
         gone = _reach(choice, model, _wanted(coupling, model, budget))
     else:
-        gone = choice.gone(share(budget.ratio or 0.0, int(choice.free.sum())))
+        gone = choice.gone(choice.nearest(share(budget.ratio or 0.0, int(choice.free.sum()))))
     if not gone.any():
         raise NothingToPrune(f"No unit goes.{_why(coupling, budget, choice)}", _HINT)
     parts = np.split(gone, choice.starts[1:-1])
@@ -72,6 +72,7 @@ class _Choice:
         asked = np.array([share(r or 0.0, n) for r, n in zip(ratios, self.sizes.tolist(), strict=True)], np.int64)
         self.asked = self.rank < np.minimum(asked, self.sizes - 1)[self.group]
         self.free = self.open[self.group]
+        self._fitted: dict[tuple[int, bool, bytes], Ints] = {}
 
     @cached_property
     def order(self) -> Ints:
@@ -85,26 +86,42 @@ class _Choice:
         tables = [s.table() for s in self.steps]
         return np.concatenate(tables), np.cumsum([0, *(t.size for t in tables)])
 
-    def gone(self, count: int) -> Bools:
+    def nearest(self, count: int) -> int:
+        """How many to want so that up to ``count`` go, where constraints take some of them back (before rounding)."""
+        low, high = count, self.order.size + 1
+        while self.cells.clusters and high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._taken(middle) <= count else (low, middle)
+        return low
+
+    def _taken(self, count: int) -> int:
+        return int((self.gone(count, rounded=False) & self.free).sum())
+
+    def gone(self, count: int, *, rounded: bool = True) -> Bools:
         """The units that go when ``count`` of those that compete are wanted: rounded, balanced, lowest first."""
         selected = self.asked.copy()
         selected[self.order[:count]] = True
         wanted = np.bincount(self.cells.cell[selected], minlength=self.cells.size.size)
         table, begins = self._tables
-        x = table[begins[self.cells.group] + wanted]
-        for cluster in self.cells.clusters:
-            x[cluster.cells] = self._fit(cluster, wanted[cluster.cells])
+        x = table[begins[self.cells.group] + wanted] if rounded else wanted.copy()
+        for number, cluster in enumerate(self.cells.clusters):
+            x[cluster.cells] = self._fit(number, wanted[cluster.cells], rounded=rounded)
         return np.asarray(self.rank_in_cell < x[self.cells.cell])
 
-    def _fit(self, cluster: Cluster, wanted: Ints) -> Ints:
+    def _fit(self, number: int, wanted: Ints, *, rounded: bool) -> Ints:
         """Groups that compete share one limit, the others have their own."""
-        competes = self.open[np.array(cluster.groups)][cluster.group]
-        limits = [Limit(competes, int(wanted[competes].sum()))]
-        for k, number in enumerate(cluster.groups):
-            if not self.open[number]:
-                mine = cluster.group == k
-                limits.append(Limit(mine, int(wanted[mine].sum())))
-        return fit(cluster, wanted, limits, [self.steps[g] for g in cluster.groups])
+        key = (number, rounded, wanted.tobytes())
+        if key not in self._fitted:
+            cluster = self.cells.clusters[number]
+            competes = self.open[np.array(cluster.groups)][cluster.group]
+            limits = [Limit(competes, int(wanted[competes].sum()))]
+            for k, group in enumerate(cluster.groups):
+                if not self.open[group]:
+                    mine = cluster.group == k
+                    limits.append(Limit(mine, int(wanted[mine].sum())))
+            steps = [self.steps[g] if rounded else Steps(int(self.sizes[g]), 1, 1) for g in cluster.groups]
+            self._fitted[key] = fit(cluster, wanted, limits, steps)
+        return self._fitted[key]
 
 
 def _rank(part: Ints, scores: NDArray[np.float64]) -> Ints:
@@ -214,7 +231,7 @@ def _why(coupling: Coupling, budget: Budget, choice: _Choice) -> str:
         elif not choice.steps[number].table()[-1 if choice.open[number] else asked]:
             counts["keeps all units when rounded up to whole blocks of channels"] += 1
         else:
-            counts["lies above the threshold, or is held by groups that must lose equally many"] += 1
+            counts["is above the threshold, or tied to groups that must lose equally many, in whole blocks"] += 1
     return _listed([f"{n} {'group' if n == 1 else 'groups'}: {reason}" for reason, n in counts.most_common()])
 
 

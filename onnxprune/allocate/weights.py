@@ -55,7 +55,7 @@ def allocate_weights(coupling: Coupling, scores: WeightScores, budget: Budget) -
         if ratio is not None:
             masks |= lowest((name,), scores.__getitem__, min(share(ratio, sizes[name]), sizes[name] - 1))
     free = tuple(name for name, ratio in ratios.items() if ratio is None)
-    masks |= _spared(lowest(free, scores.__getitem__, share(budget.ratio or 0.0, sum(sizes[n] for n in free))), scores)
+    masks |= _one_threshold(free, scores, share(budget.ratio or 0.0, sum(sizes[n] for n in free)))
     masks = {name: mask for name, mask in masks.items() if mask.any()}
     if not masks:
         raise NothingToPrune(
@@ -122,11 +122,17 @@ def _check(graph: Graph, scores: WeightScores, sizes: Mapping[str, int]) -> None
         )
 
 
-def _spared(masks: dict[str, Bools], scores: WeightScores) -> dict[str, Bools]:
-    """One weight is kept in every layer: the best of those that would lose all."""
-    for name, mask in masks.items():
-        if mask.all():
-            mask.reshape(-1)[-1 - int(np.argmax(scores[name].reshape(-1)[::-1]))] = False
+def _one_threshold(names: Sequence[str], scores: WeightScores, count: int) -> dict[str, Bools]:
+    """The ``count`` lowest of all, but one weight, its best, is kept in every layer that would lose all."""
+    spared = 0
+    while True:
+        masks = lowest(names, scores.__getitem__, count + spared)
+        whole = [name for name, mask in masks.items() if mask.all()]
+        if len(whole) == spared or len(whole) == len(masks):
+            break
+        spared = len(whole)
+    for name in whole:
+        masks[name].reshape(-1)[-1 - int(np.argmax(scores[name].reshape(-1)[::-1]))] = False
     return masks
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from enum import StrEnum
@@ -36,7 +35,6 @@ __all__ = [
     "examples",
     "group_ratios",
     "keep_input",
-    "target",
     "writable",
 ]
 
@@ -140,24 +138,17 @@ def examples(*lines: str) -> str:
     return "\n\n".join(["Examples:", *(f"  {line}" for line in lines)])
 
 
-def _number(text: str, where: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise OptionError(f"{where}: {text!r} is not a number", "Write it as 0.5.")
-    return value
-
-
 def group_ratios(texts: Sequence[str] | None) -> dict[str, float]:
     """``NAME=RATIO`` ... -> name -> ratio. A name may have ``=`` in it."""
-    result = {}
+    result: dict[str, float] = {}
     for text in texts or ():
         name, equals, ratio = text.rpartition("=")
         if not (name and equals):
             raise OptionError(f"--group {text}: expected NAME=RATIO", "Write it as --group conv1=0.5.")
-        result[name] = _number(ratio, f"--group {text}")
+        try:
+            result[name] = float(ratio)
+        except ValueError:
+            raise OptionError(f"--group {text}: {ratio!r} is not a number", "Write it as 0.5.") from None
     return result
 
 
@@ -171,17 +162,6 @@ def shapes_of(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
             raise OptionError(f"--shape {text}: expected NAME=1,3,224,224", "Give every size as a number from 1 up.")
         result[name] = tuple(int(part) for part in parts)
     return result
-
-
-def target(text: str | None, option: str) -> float | int | None:
-    """A share that is kept (``0.6``), or an absolute number of them (``1200000``, ``500K``, ``1.2M``, ``2G``)."""
-    if text is None:
-        return None
-    factor = {"K": 10**3, "M": 10**6, "G": 10**9}.get(text[-1:].upper())
-    value = _number(text[:-1] if factor else text, f"{option} {text}")
-    if factor:
-        return round(value * factor)
-    return int(value) if value > 1 and value.is_integer() else value
 
 
 def keep_input(model: Model, *outputs: Path) -> None:

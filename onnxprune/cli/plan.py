@@ -9,7 +9,7 @@ import typer
 
 from onnxprune.cli import prune
 from onnxprune.cli.console import change, count, emit_json, show, table
-from onnxprune.cli.options import DataOption, JsonOption, Mode, ModelArgument, examples
+from onnxprune.cli.options import DataOption, JsonOption, ModelArgument, examples
 from onnxprune.plan import Plan, PlanDiff
 from onnxprune.plan import diff as compare
 
@@ -98,7 +98,7 @@ def apply_plan(
     plan: PlanArgument,
     model: ModelArgument,
     out: prune.OutOption,
-    mode: prune.ModeOption = Mode.REMOVE,
+    mode: prune.ModeOption = None,
     data: DataOption = None,
     no_verify: prune.NoVerifyOption = False,
     json: JsonOption = False,

@@ -56,7 +56,7 @@ def _put(archive: zipfile.ZipFile, name: str, array: NDArray[Any]) -> None:
 def load_scores(path: str | Path) -> Scores:
     """Read a score file; the arrays of single weights are read when they are asked for. Raises DataError."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             if HEADER not in file:
                 raise DataError(f"{path}: not a score file: it has no entry {HEADER}", AGAIN)
             header = json.loads(str(file[HEADER]))

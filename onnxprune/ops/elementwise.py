@@ -77,15 +77,14 @@ def _bound(node: Node, z: Zeros, k: int, name: str) -> float | None:
 def zero_divide(node: Node, z: Zeros) -> None:
     """a / b is 0 where a is; where b is 0 as well (or alone) the masked model would make NaN or Inf: a hazard."""
     zero_first_input(node, z)
-    for k, source, target in z.records(node):
-        if k == 1 and not _nonzero_constant(node, z):
-            bad = target[z.flags[source]]
-            z.flags[bad] = False
-            z.hazards.append(bad)
-
-
-def _nonzero_constant(node: Node, z: Zeros) -> bool:
-    return node.input(1) in z.graph.weights
+    weight = z.graph.weights.get(node.input(1))
+    if weight is not None and weight.array().all():
+        return
+    outputs = z.outputs(node)
+    zero = [target[z.flags[source]] for k, source, target in z.records(node) if k == 1]
+    for bad in zero if weight is None else [outputs[z.flags[outputs]]]:
+        z.flags[bad] = False
+        z.hazards.append(bad)
 
 
 def zero_hazard(node: Node, z: Zeros) -> None:

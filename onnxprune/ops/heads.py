@@ -51,6 +51,8 @@ class Heads:
     def declare(cls, t: Ties, groups: int, queries: int, dims: int, values: int | None = None) -> Heads:
         """New virtual axes; without ``values`` those of v are those of q and k."""
         repeat = t.virtual(queries // groups) if queries > groups else None
+        if repeat is not None:
+            t.freeze_ids(repeat, "query heads that share a key head stay together")
         h = cls(t.virtual(groups), repeat, t.virtual(dims), t.virtual(dims), t.virtual(values or dims))
         t.tie_ids(h.dims, h.keys)
         if values is None:

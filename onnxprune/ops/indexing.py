@@ -7,7 +7,7 @@ import numpy as np
 from onnxprune.graph import Node
 from onnxprune.ops.cutting import Cutter
 from onnxprune.ops.join import take_positions
-from onnxprune.ops.rule import Role, Rule, zero_keeps, zero_lost
+from onnxprune.ops.rule import Role, Rule, zero_by_inputs, zero_keeps, zero_lost
 from onnxprune.ops.ties import Ties
 
 
@@ -130,7 +130,7 @@ INDEX, D = Role.INDEX, Role.DATA
 RULES = (
     Rule("Gather", couple_gather, (Role.PASS, INDEX), zero_keeps, cut_gather),
     Rule("GatherElements", couple_gather_elements, (Role.PASS, INDEX), zero_lost),
-    Rule("GatherND", couple_gather_nd, (Role.PASS, INDEX), zero_lost),
+    Rule("GatherND", couple_gather_nd, (Role.PASS, INDEX), zero_by_inputs(0)),
     Rule("ScatterND", couple_scatter_nd, (D, INDEX, D), zero_keeps),
     Rule("ScatterElements", couple_scatter_elements, (D, INDEX, D), zero_lost),
     Rule("Scatter", couple_scatter_elements, (D, INDEX, D), zero_lost),

@@ -190,14 +190,22 @@ def couple_pad(node: Node, t: Ties) -> None:
     if pads is None:
         t.freeze_node(node, f"the pads of {node} depend on data")
         return
-    plain = node.attrs.get("mode", "constant") == "constant"
-    for axis, (before, after) in enumerate(pads):
+    for axis, pad in enumerate(pads):
         ids, size = t.el(y, axis), t.sizes(x)[axis]
-        if before < 0 or after < 0 or (not plain and (before or after)):
+        if _ties(node, pad):
+            t.tie_ids(t.el(x, axis), ids[pad[0] : pad[0] + size], 0)
+        else:
             t.freeze(x, axis, f"{node} pads it")
             t.freeze(y, axis, f"{node} pads it")
-        else:
-            t.tie_ids(t.el(x, axis), ids[before : before + size], 0)
+
+
+def _ties(node: Node, pad: tuple[int, int]) -> bool:
+    """Whether the axis holds the input as it is, with at most a constant around it."""
+    return pad == (0, 0) or (_constant_mode(node) and min(pad) >= 0)
+
+
+def _constant_mode(node: Node) -> bool:
+    return bool(node.attrs.get("mode", "constant") == "constant")
 
 
 def pads_of(graph: Graph, node: Node) -> list[tuple[int, int]] | None:
@@ -239,15 +247,18 @@ def cut_pad(node: Node, c: Cutter) -> None:
 
 
 def zero_pad(node: Node, z: Zeros) -> None:
-    """Padding with 0 is 0; anything else is not."""
+    """Padding with 0 is 0; anything else is not, and lies in the way of every axis but the padded one."""
     outputs = z.outputs(node)
     fill = node.attrs.get("value", 0.0)
-    if node.input(2):
+    if node.input(2) and _constant_mode(node):
         value = z.graph.value(node.input(2))
         fill = 1.0 if value is None else float(np.asarray(value, np.float64).reshape(-1)[0]) if value.size else 0.0
     z.set(outputs, fill == 0)
-    for _, source, target in z.records(node):
-        z.flags[target] = z.flags[source]
+    pads = pads_of(z.graph, node) or []
+    padded = {axis for axis, pad in enumerate(pads) if any(pad)}
+    tied = [axis for axis, pad in enumerate(pads) if _ties(node, pad)]
+    for axis, (_, source, target) in zip(tied, z.records(node), strict=False):
+        z.flags[target] = z.flags[source] & (fill == 0 or padded <= {axis})
 
 
 RULES = (

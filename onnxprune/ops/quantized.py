@@ -34,10 +34,7 @@ ZERO_POINTS: dict[str, dict[int, int]] = {
     "QAttention": {0: 6, 1: 7},
     "QGemm": {0: 2, 3: 5},
     **{op: {0: 2, 3: 5} for op in ("QLinearAdd", "QLinearMul")},
-    **{
-        f"QLinear{op}": {0: 2}
-        for op in ("Sigmoid", "LeakyRelu", "Softmax", "GlobalAveragePool", "AveragePool")
-    },
+    **{f"QLinear{op}": {0: 2} for op in ("Sigmoid", "LeakyRelu", "Softmax", "GlobalAveragePool", "AveragePool")},
     "QLinearConcat": {k: k + 2 for k in range(2, 3 * 64, 3)},
 }
 # Operator -> input position of the zero point of its first output
@@ -49,15 +46,10 @@ RESULT_ZERO = {
     "QLinearMul": 7,
     "QGemm": 8,
     "QLinearConcat": 1,
-    **{
-        f"QLinear{op}": 4
-        for op in ("Sigmoid", "LeakyRelu", "Softmax", "GlobalAveragePool", "AveragePool")
-    },
+    **{f"QLinear{op}": 4 for op in ("Sigmoid", "LeakyRelu", "Softmax", "GlobalAveragePool", "AveragePool")},
 }
 REGROUP = frozenset("Identity Reshape Flatten Squeeze Unsqueeze".split())
-MOVES = REGROUP | frozenset(
-    "Transpose Slice Gather Split Expand Tile Concat MaxPool DepthToSpace SpaceToDepth".split()
-)
+MOVES = REGROUP | frozenset("Transpose Slice Gather Split Expand Tile Concat MaxPool DepthToSpace SpaceToDepth".split())
 
 
 # -- which stored value is zero -------------------------------------------------------------------------------------

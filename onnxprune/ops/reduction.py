@@ -8,6 +8,7 @@ the axis freeze it.
 from __future__ import annotations
 
 from onnxprune.graph import Graph, Node
+from onnxprune.ops.elementwise import zero_hazard
 from onnxprune.ops.rule import Role, Rule, zero_keeps, zero_lost
 from onnxprune.ops.ties import Ties
 
@@ -57,7 +58,11 @@ def is_mean_divisor(graph: Graph, node: Node) -> bool:
 def couple_along_axis(node: Node, t: Ties) -> None:
     """The operator compares or accumulates along ``axis``, which stays whole; the other axes tie."""
     x = node.input(0)
-    axis = _axis(t.graph, node) % max(t.rank(x), 1)
+    place = _axis(t.graph, node)
+    if place is None:
+        t.freeze_node(node, f"the axis of {node} depends on data")
+        return
+    axis = place % max(t.rank(x), 1)
     flattens = node.op in ("Softmax", "LogSoftmax", "Hardmax") and node.version < 13
     for a in range(t.rank(x)):
         if a == axis or (flattens and a > axis):
@@ -75,20 +80,18 @@ def couple_along_axis(node: Node, t: Ties) -> None:
                 t.freeze(y, b, f"{node} runs along it")
 
 
-def _axis(graph: Graph, node: Node) -> int:
+def _axis(graph: Graph, node: Node) -> int | None:
     if node.op == "CumSum":
         value = graph.value(node.input(1))
-        return 0 if value is None else int(value.reshape(-1)[0])
+        return None if value is None else int(value.reshape(-1)[0])
     default = {"ArgMax": 0, "ArgMin": 0, "TopK": -1}.get(node.op, 1 if node.version < 13 else -1)
     return int(node.attrs.get("axis", default))
 
 
 D, S = Role.DATA, Role.SHAPE
+LOGARITHMS = {"ReduceLogSum": zero_hazard, "ReduceLogSumExp": zero_lost}
 RULES = (
-    *(
-        Rule(op, couple_reduce, (D, S), zero_keeps if op != "ReduceLogSumExp" else zero_lost)
-        for op in (*NEUTRAL, *RENORMALISED)
-    ),
+    *(Rule(op, couple_reduce, (D, S), LOGARITHMS.get(op, zero_keeps)) for op in (*NEUTRAL, *RENORMALISED)),
     *(
         Rule(op, couple_along_axis, (D, S), zero_lost)
         for op in ("Softmax", "LogSoftmax", "Hardmax", "ArgMax", "ArgMin", "TopK", "CumSum")

@@ -1,7 +1,8 @@
 """Rotary position embeddings: pairs of dims of a head are turned by an angle that depends on the position.
 
 ``y[i] = cos x[i] - sin x[j]``, ``y[j] = cos x[j] + sin x[i]``, where ``j`` is ``i`` plus half of the rotated dims, or
-the next one where they are interleaved. Heads are free; inside a head both of a pair go, with their column of the tables.
+the next one where they are interleaved. Heads are free; inside a head both of a pair go, with their column of the
+tables.
 """
 
 from __future__ import annotations

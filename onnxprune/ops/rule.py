@@ -68,7 +68,10 @@ class Role(Enum):
 
 @dataclass(frozen=True)
 class Rule:
-    """All knowledge about one operator. ``roles``: by input position, the last one repeats."""
+    """All knowledge about one operator. ``roles``: by input position, the last one repeats.
+
+    ``shapeless``: the rule sees to tensors of unknown shape itself (sequences, bodies of control flow).
+    """
 
     op: str
     couple: Callable[[Node, Ties], None]
@@ -77,6 +80,7 @@ class Rule:
     cut: Callable[[Node, Cutter], None] | None = None
     macs: Callable[[Node, Shapes], int] | None = None
     domain: str = ""
+    shapeless: bool = False
 
     @property
     def key(self) -> tuple[str, str]:

@@ -238,7 +238,7 @@ def cut_reshape(node: Node, c: Cutter) -> None:
     if shuffle is not None:
         _cut_shuffle(node, c, shuffle)
         return
-    if not c.changed(node.inputs[0]) and not c.changed(node.outputs[0]):
+    if not c.changed(node.inputs[0]) and not c.changed(node.outputs[0]) and not _target_moved(node, c):
         return
     before, after = c.new_shape(node.inputs[0]), c.new_shape(node.outputs[0])
     if len(node.inputs) < 2:
@@ -247,6 +247,12 @@ def cut_reshape(node: Node, c: Cutter) -> None:
     now = c.value(node.inputs[1])
     if now is not None:
         c.want(node, 1, _target([int(v) for v in now], before, after, bool(node.attrs.get("allowzero", 0))))
+
+
+def _target_moved(node: Node, c: Cutter) -> bool:
+    """The target is computed from the size of another tensor, which was cut."""
+    old, now = (value(node.input(1)) for value in (c.graph.value, c.value))
+    return old is not None and now is not None and not np.array_equal(old, now)
 
 
 def _target(now: Sequence[int], before: Shape, after: Shape, literal_zero: bool = False) -> list[int]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,9 @@ from onnxprune.values import Ints, Options
 __all__ = ["Merge", "Ragged", "Ties"]
 
 
-MOVES_CONSTANTS = frozenset("Identity Cast CastLike Transpose Reshape Squeeze Unsqueeze QuantizeLinear DequantizeLinear".split())
+MOVES_CONSTANTS = frozenset(
+    "Identity Cast CastLike Transpose Reshape Squeeze Unsqueeze QuantizeLinear DequantizeLinear".split()
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,8 +232,24 @@ class Ties:
             self.equal.append((tuple(b.reshape(-1) for b in blocks), reason))
 
     def consumes(self, tensor: str, axis: int) -> None:
-        """The axis of this parameter reads the unit instead of producing it."""
-        self.consuming.add((tensor, axis % self.rank(tensor)))
+        """The axis of this parameter reads the unit instead of producing it; so does that of the constant behind it."""
+        place: int | None = axis % self.rank(tensor)
+        while place is not None:
+            self.consuming.add((tensor, place))
+            node = self.graph.producer.get(tensor)
+            if node is None or node.op not in MOVES_CONSTANTS:
+                return
+            place = self._axis_before(node, place)
+            tensor = node.input(0)
+
+    def _axis_before(self, node: Node, axis: int) -> int | None:
+        """The axis of a moved constant that became this one; None where there is no single one."""
+        if node.op == "Transpose":
+            return int(node.attrs.get("perm", range(self.rank(node.input(0)))[::-1])[axis])
+        before, after = self.sizes(node.input(0)), self.sizes(node.output(0))
+        inner = prod(after[axis + 1 :])
+        places = (a for a, size in enumerate(before) if size == after[axis] and prod(before[a + 1 :]) == inner)
+        return next(places, None)
 
     # -- for the solver ---------------------------------------------------------------------------------------------
 

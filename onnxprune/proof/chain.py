@@ -202,7 +202,8 @@ class Chain:
             part, own = force(part, {n: type_of(feeds[0][n].dtype) for n in forced if n in made and n in feeds[0]})
         if not outputs:
             return [{} for _ in feeds], ""
-        session = runtime.session(part, outputs=[own.get(n, n) for n in outputs], provider=self.provider)
+        names = [own.get(name, name) for name in outputs]
+        session = runtime.session(part, outputs=names, provider=self.provider, prepack=len(self.segments) == 1)
         needed = {i.name for i in session.inputs}
         results = []
         for feed in feeds:

@@ -18,11 +18,12 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from onnxprune.coupling import weight_role
 from onnxprune.cuts import cuts_of
 from onnxprune.errors import ProofError
 from onnxprune.graph import Graph, Node
 from onnxprune.model import Model
-from onnxprune.ops import rule_for
+from onnxprune.ops import Role, rule_for
 from onnxprune.ops.reduction import is_mean_divisor, reduced_axes
 from onnxprune.ops.ties import Ties
 from onnxprune.plan import Plan
@@ -107,8 +108,9 @@ def _speak(node: Node, graph: Graph, options: Options) -> _Said:
 
 
 def _correct_contraction(node: Node, desk: Desk, operands: Sequence[Place]) -> None:
-    """A sum over products: one operand is 0 at the removed positions. A constant operand is zeroed already."""
-    if any(tensor in desk.graph.weights for tensor, _ in operands):
+    """A sum over products: one operand is 0 at the removed positions. A linear constant is zeroed already."""
+    constants = [tensor for tensor, _ in operands if tensor in desk.graph.weights]
+    if any(weight_role(desk.graph, tensor) is Role.LINEAR for tensor in constants):
         return
     for tensor, axis in operands:
         keep = desk.keep(tensor, [axis])

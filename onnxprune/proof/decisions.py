@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import onnx
 from onnx import TensorProto
 
-from onnxprune._tensors import used_names
+from onnxprune._graphs import used_names
 from onnxprune.graph import Graph, Node
 from onnxprune.model import Model
 

@@ -14,7 +14,7 @@ from onnxprune.cuts import Cuts, masks
 from onnxprune.errors import ProofError
 from onnxprune.graph import Graph, Node
 from onnxprune.model import Model
-from onnxprune.surgery import find_graph, find_node
+from onnxprune.store import find_graph, find_node
 from onnxprune.weights import dtype_of
 
 __all__ = ["Desk"]

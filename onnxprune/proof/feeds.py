@@ -6,7 +6,7 @@ other sizes on the remaining dynamic axes where the model takes them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -23,7 +23,8 @@ __all__ = ["Data", "Feeds", "feeds_to_try", "scaled"]
 Array = NDArray[Any]
 Feeds = list[dict[str, Array]]
 Data = Mapping[str, Array] | Iterable[Mapping[str, Array]]
-ROWS = 16  # at most so many rows in one feed
+ROWS = 16  # rows in one feed: enough that no unit is idle by chance
+FEW = 1 << 16  # elements up to which made-up inputs have as many rows
 MOST = 8  # at most so many feeds from an iterable
 
 
@@ -48,14 +49,24 @@ def _times(value: Array, factor: float) -> Array:
 
 
 def _generated(graph: Graph, seed: int) -> Iterator[Feeds]:
+    """The graph's own sizes with more rows where that is cheap, then without, then other sizes."""
     dims = dynamic_dims(graph.model)
-    for sizes in size_variants(graph):
-        shapes = resized(graph, sizes)
-        pair = [generate(graph, seed=seed + k, shapes=shapes) for k in (0, 1)]
-        for names in (dims, dims[:1]) if len(dims) > 1 else (dims,) if dims else ():
-            larger = sizes | {d: sizes[d] + 1 for d in names if d in sizes}
-            yield [*pair, generate(graph, seed=seed + 2, shapes=resized(graph, larger))]
-        yield pair
+    for number, sizes in enumerate(size_variants(graph)):
+        for rows in (ROWS, 0) if dims and not number else (0,):
+            mine = sizes | {dims[0]: rows} if rows else sizes
+            shapes = resized(graph, mine)
+            if rows and sum(int(np.prod(shape)) for shape in shapes.values()) > FEW:
+                continue
+            pair = [generate(graph, seed=seed + k, shapes=shapes) for k in (0, 1)]
+            for larger in _larger(dims, mine):
+                yield [*pair, generate(graph, seed=seed + 2, shapes=resized(graph, larger))]
+            yield pair
+
+
+def _larger(dims: Sequence[str], sizes: Mapping[str, int]) -> Iterator[dict[str, int]]:
+    """Every dynamic dimension one larger, then the batch alone."""
+    for names in (dims, dims[:1]) if len(dims) > 1 else (dims,) if dims else ():
+        yield {**sizes, **{d: sizes[d] + 1 for d in names if d in sizes}}
 
 
 def _from_rows(graph: Graph, data: Mapping[str, Array], seed: int) -> Feeds:

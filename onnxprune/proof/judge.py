@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.cuts import Cuts, cuts_of, masks
+from onnxprune.cuts import Cuts, cuts_of
 from onnxprune.errors import ProofError
 from onnxprune.graph import Graph
 from onnxprune.model import Model
-from onnxprune.ops.quantized import stored_zero
 from onnxprune.plan import Plan
 from onnxprune.proof.agreement import finite
 from onnxprune.proof.chain import Chain, MaskedNotFinite, OriginalFails, OriginalNotFinite, Tally
@@ -31,6 +30,7 @@ from onnxprune.proof.decisions import FLOATS, bypass, decisions, reached_from
 from onnxprune.proof.feeds import Data, Feeds, feeds_to_try, scaled
 from onnxprune.proof.precision import FLOAT, float32_copy, uses_bfloat16
 from onnxprune.proof.segments import Segment, split, whole
+from onnxprune.proof.sense import Sense, loses_something, required
 from onnxprune.proof.verdict import Proof
 from onnxprune.surgery import mask
 from onnxprune.values import Coupling
@@ -53,18 +53,20 @@ def prove(
     *,
     data: Data | None = None,
     seed: int = 0,
-    provider: str = "cpu",
+    provider: str = "auto",
     big: bool | None = None,
 ) -> Proof:
     """Compare ``removed`` with the masked model (the corrected one where inexact groups lose units).
 
-    ``data``: input name -> array of samples, or an iterable of feeds; else inputs are made up from ``seed``. Models
-    with more than 1.5 GB of weights, or with ``big``, are run piece by piece. A comparison that fails is a Proof that
+    ``data``: input name -> array of samples, or an iterable of feeds; else inputs are made up from ``seed``.
+    ``provider``: "auto" is the CPU, which rounds in the same way at every run. Models with more than 1.5 GB of
+    weights, or with ``big``, are run piece by piece. A comparison that fails is a Proof that
     is not ``ok`` (see ``assert_proven``). Raises ProofError where nothing can be compared: the original gives NaN or
     Inf or does not run, the removed model does not run, an inexact group has no corrected form.
     """
     start = time.perf_counter()
-    case = _Case(model, coupling, plan, removed, seed, data, provider, _is_big(model, big))
+    device = "cpu" if provider == "auto" else provider
+    case = _Case(model, coupling, plan, removed, seed, data, device, _is_big(model, big))
     try:
         proof = _judge(case)
     except MaskedNotFinite:
@@ -117,30 +119,39 @@ class _Case:
         return graph
 
 
+@dataclass(frozen=True, eq=False)
+class _Findings:
+    """What the runs showed. ``frontier``: the last tensors that vary, where outputs say nothing (``vacuous``)."""
+
+    tally: Tally
+    feeds: Feeds
+    vacuous: bool = False
+    silent: bool = False
+    frontier: tuple[str, ...] = ()
+
+
 def _judge(case: _Case) -> Proof:
-    chains = _chains(case)
-    fewest = chains[-1]
-    feeds, tally = _first_run(case, fewest)
-    for chain in chains[:-1]:
-        tally.join(_without_sense(chain.run(feeds)))
-    required = _required(fewest)
-    wants_change = bool(fewest.reached) and _loses_something(case)
-    judged = _Sense(fewest, required, wants_change)
+    *free, chain = _chains(case)
+    feeds, tally = _first_run(case, chain)
+    sense = Sense(chain, required(chain), bool(chain.reached) and loses_something(case.coupling, case.plan))
     for factor in SCALES:
-        if judged.counts(tally):
+        if sense.counts(tally):
             break
         try:
-            tally.join(fewest.run(scaled(feeds, factor)))
+            tally.join(chain.run(scaled(feeds, factor)))
         except (OriginalFails, OriginalNotFinite, MaskedNotFinite):
             continue
-    compared_at = [n for n in tally.errors if n not in case.graph.outputs]
-    vacuous = not judged.counts(tally)
-    found: list[str] = []
-    if vacuous:
-        inner = fewest.run(feeds[:2], everything=True)
-        found = judged.last_that_count(tally, inner)
-        tally.join(Tally({n: inner.errors[n] for n in found}))
-    return _verdict(case, fewest, tally, feeds, vacuous=vacuous, inside=[*found, *compared_at])
+    findings = _Findings(tally, feeds)
+    if not sense.counts(tally):
+        inner = chain.run(feeds[:2], everything=True)
+        frontier = sense.last_that_count(tally, inner)
+        tally.join(Tally({name: inner.errors[name] for name in frontier}))
+        silent = not frontier and not sense.says_something(tally)
+        findings = _Findings(tally, feeds, True, silent, frontier)
+    for unquantised in free:
+        for name, error in unquantised.run(feeds).errors.items():
+            tally.add(name, error)
+    return _verdict(case, chain, findings)
 
 
 def _chains(case: _Case) -> list[Chain]:
@@ -187,11 +198,6 @@ def _tolerance(model: Model) -> float:
     return max((TOLERANCE.get(w.dtype, DEFAULT_TOLERANCE) for w in model.weights.values()), default=DEFAULT_TOLERANCE)
 
 
-def _without_sense(tally: Tally) -> Tally:
-    """Errors only, under names of their own: whether tensors vary is asked of the model as it is."""
-    return Tally({f"{name} (without quantisation)": error for name, error in tally.errors.items()})
-
-
 def _first_run(case: _Case, chain: Chain) -> tuple[Feeds, Tally]:
     reason = "there are no inputs to try"
     for feeds in feeds_to_try(chain.graph, case.data, case.seed):
@@ -208,111 +214,28 @@ def _first_run(case: _Case, chain: Chain) -> tuple[Feeds, Tally]:
     raise ProofError(f"the original model does not run on {what}: {reason}", hint)
 
 
-def _required(chain: Chain) -> list[str]:
-    """What must vary: the floating outputs that the removal reaches; for integer ones what they are decided on."""
-    result: dict[str, None] = {}
-    for name in dict.fromkeys(o for s in chain.segments for o in s.outputs):
-        if name not in chain.reached or name in chain.graph.from_shape:
-            continue
-        if chain.graph.dtypes.get(name) in FLOATS:
-            result[name] = None
-        elif name in chain.graph.outputs:
-            result.update(dict.fromkeys(_in_front(chain, name, _is_float)))
-    return list(result)
-
-
-def _is_float(chain: Chain, name: str) -> bool:
-    return name in chain.reached and chain.graph.dtypes.get(name) in FLOATS
-
-
-def _in_front(chain: Chain, start: str, wanted: Callable[[Chain, str], bool]) -> Iterator[str]:
-    """The nearest wanted tensors of the main graph that ``start`` is computed from."""
-    seen: set[str] = set()
-    stack = [start]
-    while stack:
-        node = chain.graph.producer.get(stack.pop())
-        if node is None:
-            continue
-        inner = [o for body in node.bodies.values() for o in body.outputs]
-        for name in (*node.inputs, *inner):
-            if not name or name in seen or name not in chain.reached:
-                continue
-            seen.add(name)
-            if wanted(chain, name):
-                yield name
-            else:
-                stack.append(name)
-
-
-@dataclass(frozen=True, eq=False)
-class _Sense:
-    """Whether a comparison says something."""
-
-    chain: Chain
-    required: list[str]
-    wants_change: bool
-
-    def counts(self, tally: Tally) -> bool:
-        changed = not self.wants_change or any(n in tally.changed for n in tally.errors)
-        return changed and all(name in tally.varies for name in self.required)
-
-    def last_that_count(self, tally: Tally, inner: Tally) -> list[str]:
-        """The last tensors in front of those that say nothing which vary, and differ from the original's."""
-        changed = not self.wants_change or any(n in tally.changed for n in tally.errors)
-        silent = [n for n in self.required if not changed or n not in tally.varies]
-
-        def says(_: Chain, name: str) -> bool:
-            return name in inner.errors and name in inner.varies and (changed or name in inner.changed)
-
-        return list(dict.fromkeys(n for start in silent for n in _in_front(self.chain, start, says)))
-
-
-def _loses_something(case: _Case) -> bool:
-    """Whether any weight that is masked is other than zero."""
-    graph = case.graph
-    for tensor, axes in cuts_of(case.coupling, case.plan.units, lambda m: m.weight and m.linear).items():
-        array = np.asarray(graph.weights[tensor].array())
-        zero = stored_zero(graph, tensor)
-        if any(_any_nonzero(array, gone, zero) for gone in masks(array.shape, axes)):
-            return True
-    return any(
-        _any_nonzero(np.asarray(case.model.weights[name].array()), gone, stored_zero(graph, name))
-        for name, gone in case.plan.weights.items()
-        if name in case.model.weights
-    )
-
-
-def _any_nonzero(array: NDArray[Any], gone: NDArray[np.bool_], zero: NDArray[Any] | int) -> bool:
-    return bool(((array != zero) & gone).any())
-
-
-def _verdict(case: _Case, chain: Chain, tally: Tally, feeds: Feeds, *, vacuous: bool, inside: list[str]) -> Proof:
+def _verdict(case: _Case, chain: Chain, findings: _Findings) -> Proof:
+    tally = findings.tally
     worst = max(tally.errors, key=lambda n: tally.errors[n], default="")
     error = tally.errors.get(worst, 0.0)
-    outputs = tuple(o for o in case.graph.outputs if o in tally.errors)
-    found = tuple(dict.fromkeys(inside))
+    inside = [name for name in tally.errors if name not in case.graph.outputs]
     notes = list(case.notes)
-    reason = ""
-    if error > chain.tolerance:
-        how = "NaN, Inf or another shape" if math.isinf(error) else f"an error of {error:.2g}"
-        reason = f"{how} at `{worst}`, where {chain.tolerance:g} is allowed"
-    elif tally.steps > 1:
-        reason = f"quantised numbers differ by {tally.steps} steps, where 1 is allowed"
-    elif vacuous and not found:
-        reason = "nothing that the removal reaches varies between inputs, so the comparison says nothing"
-    if vacuous and found:
-        notes.append(f"an output does not vary, or does not notice the removal: compared at {_listed(found)}")
+    if findings.vacuous and not findings.silent:
+        notes.append(
+            f"an output does not vary, or does not notice the removal: compared at {_listed(findings.frontier)}"
+        )
     if tally.flips:
         notes.append(f"{tally.flips} of {tally.decisions} decisions differ")
+    reason = _reason(worst, error, chain.tolerance, findings)
     return Proof(
         ok=not reason,
         error=error,
         tolerance=chain.tolerance,
-        outputs=outputs,
-        compared_at=found,
+        outputs=tuple(o for o in case.graph.outputs if o in tally.errors),
+        compared_at=tuple(dict.fromkeys((*findings.frontier, *inside))),
         worst=worst,
-        batches=tuple(_batch(feed) for feed in feeds),
-        vacuous=vacuous,
+        batches=tuple(_batch(feed) for feed in findings.feeds),
+        vacuous=findings.vacuous,
         renormalisation_effect=tally.effect if chain.plain is not None else None,
         decisions=tally.decisions,
         flips=tally.flips,
@@ -324,6 +247,18 @@ def _verdict(case: _Case, chain: Chain, tally: Tally, feeds: Feeds, *, vacuous: 
         provider=tally.provider,
         memory_bytes=_peak(chain.segments),
     )
+
+
+def _reason(worst: str, error: float, tolerance: float, findings: _Findings) -> str:
+    """Why the removal is not proven, "" if it is."""
+    if error > tolerance:
+        how = "NaN, Inf or another shape" if math.isinf(error) else f"an error of {error:.2g}"
+        return f"{how} at `{worst}`, where {tolerance:g} is allowed"
+    if findings.tally.steps > 1:
+        return f"quantised numbers differ by {findings.tally.steps} steps, where 1 is allowed"
+    if findings.silent:
+        return "nothing that the removal reaches varies between inputs, so the comparison says nothing"
+    return ""
 
 
 def _not_finite(tensor: str) -> Proof:

@@ -13,10 +13,10 @@ from typing import Any
 
 import onnx
 
-from onnxprune._tensors import bodies, free_names
+from onnxprune._graphs import bodies, free_names
 from onnxprune.graph import Graph
 from onnxprune.model import Model
-from onnxprune.proof.decisions import FLOATS
+from onnxprune.proof.decisions import FLOATS, reached_from
 
 __all__ = ["Segment", "extract", "split", "whole"]
 
@@ -54,7 +54,7 @@ def split(graph: Graph, reached: Collection[str], others: Sequence[Model]) -> tu
     nodes = graph.model.proto.graph.node
     sizes = [sum(graph.model.weights[i].nbytes for i in _reads(n) if i in graph.model.weights) for n in nodes]
     target = max(graph.model.nbytes // PIECES, max(sizes, default=0), SMALLEST)
-    crossing = list(_crossing(graph))
+    crossing = list(_crossing(graph, reached_from(graph, graph.inputs)))
     shared = set.intersection(*(_made(m.proto.graph) for m in others)) if others else _made(graph.model.proto.graph)
     best: list[int] = []
     for most in CROSSING:
@@ -78,8 +78,12 @@ def _made(graph: onnx.GraphProto) -> set[str]:
     return {name for node in graph.node for name in node.output}
 
 
-def _crossing(graph: Graph) -> Iterator[tuple[str, ...]]:
-    """Per node the tensors that are made by it or before it and read after it."""
+def _crossing(graph: Graph, fed: Collection[str]) -> Iterator[tuple[str, ...]]:
+    """Per node the tensors that are made by it or before it and read after it.
+
+    What follows from constants alone (a transposed weight) is computed again in each piece that reads it; ``fed`` is
+    the rest.
+    """
     nodes = graph.model.proto.graph.node
     last: dict[str, int] = {}
     for n, node in enumerate(nodes):
@@ -87,7 +91,7 @@ def _crossing(graph: Graph) -> Iterator[tuple[str, ...]]:
     alive: dict[str, None] = {}
     for n, node in enumerate(nodes):
         for name in node.output:
-            if last.get(name, -1) > n and name not in graph.model.weights:
+            if last.get(name, -1) > n and name in fed:
                 alive[name] = None
         alive = {name: None for name in alive if last[name] > n}
         yield tuple(alive)
@@ -130,7 +134,7 @@ def _segments(
     for edge in edges:
         made = {name for node in nodes[start : edge + 1] for name in node.output}
         onward = crossing[edge] if edge < len(nodes) - 1 else ()
-        outputs = dict.fromkeys([*onward, *(o for o in graph.outputs if o in made)])
+        outputs = dict.fromkeys(o for o in (*onward, *graph.outputs) if o in made)
         yield Segment(inputs, tuple(outputs), start, edge, sum(sizes[start : edge + 1]))
         inputs, start = onward, edge + 1
 

@@ -69,6 +69,9 @@ def test_nets_agree_at_two_batch_sizes(name: str, exporter: str) -> None:
     assert converted.parity < 1e-4
     assert dims(converted.model)[0] == "batch"
     assert exporter in converted.notes[0]
+    count = len(spec.outputs)
+    expected = ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
+    assert [value.name for value in converted.model.proto.graph.output] == expected
 
 
 @pytest.mark.parametrize("exporter", EXPORTERS)
@@ -97,7 +100,7 @@ def test_keyword_arguments_and_nested_results(exporter: str) -> None:
     converted = convert(TwoInputs(), example_inputs=example, exporter=exporter)
     names = [value.name for value in converted.model.proto.graph.input]
     assert set(names) == {"tokens", "extra"}
-    assert len(converted.model.proto.graph.output) == 3
+    assert [value.name for value in converted.model.proto.graph.output] == ["hidden", "parts_0", "parts_1"]
 
 
 @pytest.mark.parametrize("exporter", EXPORTERS)
@@ -130,7 +133,27 @@ def test_pt2_file_with_fixed_sizes_is_noted(tmp_path: Path) -> None:
     torch.export.save(torch.export.export(small().eval(), (torch.randn(4, 6),)), tmp_path / "net.pt2")
     converted = convert(tmp_path / "net.pt2")
     assert dims(converted.model) == [4, 6]
-    assert "the batch is fixed" in converted.notes[0]
+    assert "exported with a fixed batch" in converted.notes[0]
+
+
+def test_pt2_file_with_another_open_axis(tmp_path: Path) -> None:
+    length = torch.export.Dim("length", min=2, max=9)
+    net = nn.Conv1d(3, 4, 3, padding=1).eval()
+    torch.export.save(
+        torch.export.export(net, (torch.randn(2, 3, 9),), dynamic_shapes=({2: length},)), tmp_path / "n.pt2"
+    )
+    converted = convert(tmp_path / "n.pt2")
+    assert dims(converted.model)[:2] == [2, 3]
+    assert isinstance(dims(converted.model)[2], str)
+
+
+def test_a_program_that_refuses_another_batch(tmp_path: Path) -> None:
+    batch = torch.export.Dim("n", max=4)
+    program = torch.export.export(small().eval(), (torch.randn(4, 6),), dynamic_shapes=({0: batch},))
+    torch.export.save(program, tmp_path / "net.pt2")
+    with pytest.raises(ConversionError, match=r"cannot run its own model on inputs of shape \(5, 6\)"):
+        convert(tmp_path / "net.pt2")
+    assert convert(tmp_path / "net.pt2", check=False).parity is None
 
 
 def test_refusals(tmp_path: Path) -> None:
@@ -145,6 +168,8 @@ def test_refusals(tmp_path: Path) -> None:
         convert(3, example_inputs=torch.zeros(1))  # type: ignore[arg-type]
     with pytest.raises(ConversionError, match="all inputs must be tensors; got Tensor, int"):
         convert(small(), example_inputs=(torch.zeros(1, 6), 3))
+    with pytest.raises(ConversionError, match="does not run on the example inputs: RuntimeError"):
+        convert(small(), example_inputs=torch.zeros(1, 5))
     with pytest.raises(OptionError, match="there is no exporter 'onnx'"):
         convert(small(), example_inputs=torch.zeros(1, 6), exporter="onnx")
 

@@ -17,9 +17,9 @@ from onnx.reference.op_run import OpRun
 
 from onnxprune.model import Model, from_proto
 from onnxprune.values import Options
-from tests.oracle import Array, Feeds
+from tests.oracle import Array, Feeds, feeds_for
 
-__all__ = ["MS", "Case", "Cases", "Net", "flat", "maps", "tokens"]
+__all__ = ["MS", "Case", "Cases", "Net", "flat", "maps", "normal_input", "tokens"]
 
 MS = "com.microsoft"
 HIDDEN, OUT = 8, 4  # width between the two layers of a sandwich, and of the output
@@ -132,6 +132,11 @@ class Net:
         return from_proto(helper.make_model(graph, opset_imports=opsets, ir_version=self.ir))
 
 
+def normal_input(model: Model, seed: int, name: str) -> dict[str, Array]:
+    """One float input as `tests.oracle.feeds_for` would draw it, for cases that give the others themselves."""
+    return {name: feeds_for(model, seed)[name]}
+
+
 Middle = Callable[[Net, str], str]
 
 
@@ -147,7 +152,13 @@ def flat(middle: Middle, *, hidden: int = HIDDEN, after: int = 0, opset: int = 2
 
 
 def maps(
-    middle: Middle, *, hidden: int = HIDDEN, after: int = 0, size: Sequence[int] = (6, 6), opset: int = 21, **expected: Any
+    middle: Middle,
+    *,
+    hidden: int = HIDDEN,
+    after: int = 0,
+    size: Sequence[int] = (6, 6),
+    opset: int = 21,
+    **expected: Any,
 ) -> Case:
     """x (n, 3, spatial) -> Conv -> (n, hidden, spatial) -> the operator -> Conv -> (n, 4, spatial)."""
 

@@ -37,7 +37,7 @@ def fused(units: int, *, options: Options | None = None, values: int = WIDTH, ma
     return tokens(middle, after=values, units=HIDDEN + units, options=options or Options(), feeds=feeds)
 
 
-def _with_mask(model: Model, seed: int) -> dict[str, Array]:
+def _with_mask(_: Model, seed: int) -> dict[str, Array]:
     rng = np.random.default_rng(seed)
     mask = np.ones((3, LENGTH), I32)
     mask[0, 3:] = 0
@@ -154,10 +154,8 @@ def grouped(units: int, *, options: Options | None = None, rotary: bool = False,
         net = Net()
         x = net.input((2, LENGTH, 6))
         widths = queries * size, groups * size, groups * size
-        if packed:
-            parts = [net.dense(x, 6, sum(widths)), "", ""]
-        else:
-            parts = [net.dense(x, 6, width) for width in widths]
+        parts = [net.dense(x, 6, width) for width in ((sum(widths),) if packed else widths)]
+        parts += [""] * (3 - len(parts))
         past = [net.input((2, groups, LENGTH, size), name=name) for name in ("past_key", "past_value")]
         lengths = net.const([LENGTH - 1] * 2, I32), net.const(LENGTH, I32)
         tables = [net.param(8, size // 2), net.param(8, size // 2)] if rotary else ["", ""]
@@ -181,9 +179,7 @@ def rotated_multi_head(units: int, options: Options | None = None) -> Case:
         x = net.input(("n", LENGTH, 6))
         where = net.input(("n", LENGTH), I64, "positions")
         cos, sin = net.param(8, SIZE // 2), net.param(8, SIZE // 2)
-        q, k = (
-            net.op("RotaryEmbedding", net.dense(x, 6, WIDTH), where, cos, sin, domain=MS) for _ in range(2)
-        )
+        q, k = (net.op("RotaryEmbedding", net.dense(x, 6, WIDTH), where, cos, sin, domain=MS) for _ in range(2))
         y = net.op("MultiHeadAttention", q, k, net.dense(x, 6, WIDTH), domain=MS, num_heads=HEADS)
         return net.model(net.dense(y, WIDTH, OUT))
 
@@ -217,7 +213,8 @@ def standard(units: int, *, options: Options | None = None, heads: tuple[int, in
         k, v = net.dense(x, 6, groups * SIZE), net.dense(x, 6, groups * values)
         counts = {"q_num_heads": queries, "kv_num_heads": groups}
         if rank == 4:
-            q, k, v, counts = _to_heads(net, q, queries), _to_heads(net, k, groups), _to_heads(net, v, groups, values), {}
+            q, k, v = _to_heads(net, q, queries), _to_heads(net, k, groups), _to_heads(net, v, groups, values)
+            counts = {}
         y = net.op("Attention", q, k, v, *([net.param(*mask)] if mask else []), **counts, **attrs)
         if rank == 4:
             y = net.op("Reshape", net.op("Transpose", y, perm=[0, 2, 1, 3]), net.const([0, 0, queries * values], I64))
@@ -239,7 +236,7 @@ def standard_with_past(options: Options, units: int, frozen: str = "") -> Case:
     return Case(build, units=units, options=options, frozen=frozen)
 
 
-# -- rotation -----------------------------------------------------------------------------------------------------------
+# -- rotation ---------------------------------------------------------------------------------------------------------
 
 
 def rotated(units: int, *, domain: str, rank: int, options: Options | None = None, part: int = 0,
@@ -271,7 +268,7 @@ def rotated(units: int, *, domain: str, rank: int, options: Options | None = Non
     return Case(build, units=units, options=options or Options(), feeds=_with_positions)
 
 
-def _with_positions(model: Model, seed: int) -> dict[str, Array]:
+def _with_positions(_: Model, seed: int) -> dict[str, Array]:
     rng = np.random.default_rng(seed)
     x = (rng.integers(-24, 25, (3, LENGTH, 6)) / 16).astype(np.float32)
     return {"x": x, "positions": np.arange(LENGTH)[None].repeat(3, 0).astype(I64)}
@@ -315,7 +312,7 @@ CASES = {
         grouped(4, heads=(4, 4)),
         grouped(2, extra=4),
         grouped(2, extra=1, packed=True, scale=0.5, softcap=5.0),
-        grouped(2, options=Options(), frozen="graph"),
+        grouped(0, options=Options(), frozen="graph"),
         grouped(4, options=CACHE_DIMS, size=32),
         grouped(2, options=CACHE_DIMS, size=32, rotary=True),
         grouped(2, options=CACHE_DIMS, size=32, rotary=True, packed=True, rotary_interleaved=1),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from onnx import TensorProto
 
@@ -115,6 +117,26 @@ def bitwise_not(net: Net, h: str) -> str:
     return net.cast(net.op("BitwiseNot", net.cast(h, INT32)))
 
 
+def clip_attribute(net: Net, h: str) -> str:
+    return net.op("Clip", h, min=0.0, max=6.0)
+
+
+def clip_computed(net: Net, h: str) -> str:
+    """Bounds that depend on data: what becomes of 0 is not known, and need not be."""
+    return net.op("Clip", h, net.op("ReduceMin", "x", keepdims=0), net.const(np.float32(0.5)))
+
+
+def three(op: str) -> Case:
+    """Three operands, one of them broadcast from (8,) and one from a single number."""
+    return flat(lambda net, h: net.op(op, net.param(HIDDEN), h, net.param(1)))
+
+
+def where_both(net: Net, h: str) -> str:
+    """Both branches computed: they share their units."""
+    other = net.gemm(h, HIDDEN, HIDDEN)
+    return net.op("Where", net.op("Greater", h, other), h, other)
+
+
 def gate(net: Net, h: str) -> str:
     """x * sigmoid(x): the zero of one factor is enough."""
     return net.op("Mul", h, net.op("Sigmoid", h))
@@ -123,6 +145,36 @@ def gate(net: Net, h: str) -> str:
 def log_of_zero(net: Net, h: str) -> str:
     """Zeroing the producer would give -inf, so only the consumer is zeroed."""
     return net.op("Log", net.op("Abs", h))
+
+
+def log_beside_sum(net: Net, h: str) -> str:
+    """Only the consumer can be zeroed because of the logarithm, so the sum beside it sees what is not zero."""
+    total = net.op("ReduceSum", net.op("Relu", h), net.const([1], np.int64))
+    return net.op("Mul", log_of_zero(net, h), total)
+
+
+def log_scaled_and_summed(net: Net, h: str) -> str:
+    """The factor behind the logarithm is not zeroed either."""
+    scaled = net.op("Mul", log_of_zero(net, h), net.param(HIDDEN))
+    return net.op("Mul", h, net.op("ReduceSum", scaled, net.const([1], np.int64)))
+
+
+def log_then(weight: Callable[[Net], str]) -> Case:
+    """The consumer's weight is a constant that is moved, re-typed or de-quantised first."""
+    return flat(lambda net, h: net.op("MatMul", log_of_zero(net, h), weight(net)), after=10, units=18)
+
+
+def moved_weights() -> list[Case]:
+    half = TensorProto.FLOAT16
+    return [
+        log_then(lambda net: net.op("Transpose", net.param(10, HIDDEN), perm=[1, 0])),
+        log_then(lambda net: net.cast(net.const(net.numbers(HIDDEN, 10), np.float16), TensorProto.FLOAT)),
+        log_then(lambda net: net.cast(net.op("Identity", net.cast(net.param(HIDDEN, 10), half)), TensorProto.FLOAT)),
+        log_then(lambda net: net.op("Squeeze", net.param(1, HIDDEN, 1, 10), net.const([0, 2], np.int64))),
+        log_then(lambda net: net.op("Reshape", net.param(HIDDEN, 10, 1), net.const([HIDDEN, 10], np.int64))),
+        log_then(lambda net: net.op("DequantizeLinear", net.const(net.rng.integers(1, 20, (HIDDEN, 10)), np.int8),
+                                    net.const(np.float32(0.25)), net.const(-3, np.int8))),
+    ]  # fmt: skip
 
 
 def spatial_bias(net: Net, h: str) -> str:
@@ -144,7 +196,13 @@ CASES = {
     **{("", op): [unary(op, before="Tanh")] for op in ("Acos", "Asin", "Atanh")},
     ("", "Acosh"): [positive("Acosh")],
     ("", "Sqrt"): [unary("Sqrt", before="Abs")],
-    ("", "Log"): [positive("Log"), flat(log_of_zero)],
+    ("", "Log"): [
+        positive("Log"),
+        flat(log_of_zero),
+        flat(log_beside_sum, units=0, frozen="not zero there"),
+        flat(log_scaled_and_summed, units=0, frozen="not zero there"),
+        *moved_weights(),
+    ],
     ("", "Reciprocal"): [unary("Reciprocal", before="Sigmoid"), unary("Reciprocal")],
     ("", "Swish"): [unary("Swish", opset=24)],
     ("", "Dropout"): [flat(dropout)],
@@ -159,19 +217,20 @@ CASES = {
     **{("", op): [compare(op)] for op in ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")},
     **{("", op): [compare(op, cast=BOOL)] for op in ("And", "Or", "Xor")},
     ("", "PRelu"): [with_vector("PRelu"), with_scalar("PRelu")],
-    ("", "Clip"): [clip(-0.5, 1.0), clip(0.25, 2.0), clip(None, 0.5)],
+    ("", "Clip"): [clip(-0.5, 1.0), clip(0.25, 2.0), clip(None, 0.5), flat(clip_attribute, opset=10),
+                   flat(clip_computed)],
     ("", "Add"): [joined("Add"), with_vector("Add"), with_scalar("Add"), tokens(spatial_bias)],
     ("", "Sub"): [joined("Sub"), with_vector("Sub"), with_vector("Sub", swap=True)],
-    ("", "Sum"): [joined("Sum"), with_vector("Sum")],
-    ("", "Mean"): [joined("Mean")],
+    ("", "Sum"): [joined("Sum"), with_vector("Sum"), three("Sum")],
+    ("", "Mean"): [joined("Mean"), three("Mean")],
     ("", "Mul"): [joined("Mul"), with_vector("Mul"), with_scalar("Mul"), flat(gate)],
     ("", "Div"): [with_vector("Div", low=0.5), joined("Div"), with_vector("Div", swap=True)],
     ("", "Mod"): [with_vector("Mod", low=0.5, fmod=1)],
     ("", "Pow"): [flat(lambda net, h: net.op("Pow", h, net.const(np.float32(2)))),
                   flat(lambda net, h: net.op("Pow", net.op("Softplus", h), net.param(HIDDEN)))],
-    ("", "Max"): [joined("Max"), with_vector("Max"), with_scalar("Max")],
+    ("", "Max"): [joined("Max"), with_vector("Max"), with_scalar("Max"), three("Max")],
     ("", "Min"): [joined("Min"), with_vector("Min")],
-    ("", "Where"): [flat(where_middle), flat(where_masked)],
+    ("", "Where"): [flat(where_middle), flat(where_masked), flat(where_both)],
     (MS, "QuickGelu"): [unary("QuickGelu", MS)],
     (MS, "Gelu"): [unary("Gelu", MS)],
     (MS, "BiasGelu"): [bias_gelu("BiasGelu")],

@@ -10,8 +10,11 @@ from tests.ops.cases import HIDDEN, MS, OUT, Case, Net, flat, maps, tokens
 
 def conv_of_rank(dims: int, **attrs: object) -> Case:
     size = (4,) * dims
-    return maps(lambda net, h: net.conv(net.op("Relu", h), HIDDEN, HIDDEN, (3,) * dims, pads=[1] * 2 * dims, **attrs),
-                size=size, units=2 * HIDDEN)
+    return maps(
+        lambda net, h: net.conv(net.op("Relu", h), HIDDEN, HIDDEN, (3,) * dims, pads=[1] * 2 * dims, **attrs),
+        size=size,
+        units=2 * HIDDEN,
+    )
 
 
 def grouped(groups: int, after: int, units: int) -> Case:

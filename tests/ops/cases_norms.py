@@ -122,7 +122,11 @@ CASES = {
         group_norm("GroupNormalization", 21, True, units=0, frozen=MEAN, options=Options(norm_groups="within")),
     ],
     (MS, "GroupNorm"): [contrib_group_norm()],
-    ("", "LpNormalization"): [lp_norm("Relu"), maps(lp_norm_in_space), lp_norm("Sigmoid", units=0, frozen="not zero there")],
+    ("", "LpNormalization"): [
+        lp_norm("Relu"),
+        maps(lp_norm_in_space),
+        lp_norm("Sigmoid", units=0, frozen="not zero there"),
+    ],
     ("", "LRN"): [maps(lambda net, h: net.op("LRN", h, size=3), units=0, frozen="neighbouring channels")],
     ("", "MeanVarianceNormalization"): [
         mean_variance((0, 2, 3)),

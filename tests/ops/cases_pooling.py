@@ -43,6 +43,31 @@ def upsample(net: Net, h: str) -> str:
     return net.op("Upsample", h, net.const([1, 1, 2, 2], np.float32), mode="nearest")
 
 
+def computed_scales(net: Net, h: str) -> str:
+    """Sizes as floats, times a constant, through each other: numbers about the map, none of which is a unit."""
+    shape = net.cast(net.op("Shape", h))
+    scales = net.op("Div", net.op("Mul", shape, net.const([1, 1, 2, 2], np.float32)), shape)
+    return net.op("Resize", h, "", scales, mode="nearest")
+
+
+def upsample_attribute(net: Net, h: str) -> str:
+    return net.op("Upsample", h, scales=[1.0, 1.0, 2.0, 2.0], mode="nearest")
+
+
+def old_resize(net: Net, h: str) -> str:
+    """Opset 10 had no region of interest."""
+    return net.op("Resize", h, net.const([1, 1, 2, 2], np.float32), mode="nearest")
+
+
+def computed_sizes(net: Net, h: str) -> str:
+    """To the size of another map, as in a feature pyramid."""
+    small = net.op("MaxPool", h, kernel_shape=[2, 2], strides=[2, 2])
+    first, middle, last = (net.const([i], np.int64) for i in (0, 2, 4))
+    channels = net.op("Slice", net.op("Shape", small), first, middle)
+    sizes = net.op("Concat", channels, net.op("Slice", net.op("Shape", h), middle, last), axis=0)
+    return net.op("Add", h, net.op("Resize", small, "", "", sizes, mode="linear"))
+
+
 def channels_last(net: Net, h: str) -> str:
     h = net.op("Transpose", h, perm=[0, 2, 3, 1])
     h = net.op("Resize", h, "", net.const([1, 2, 2, 1], np.float32), mode="nearest")
@@ -57,6 +82,14 @@ CASES = {
     ("", "GlobalAveragePool"): [pool("GlobalAveragePool"), maps(to_dense, units=2 * HIDDEN)],
     ("", "GlobalMaxPool"): [pool("GlobalMaxPool")],
     ("", "GlobalLpPool"): [pool("GlobalLpPool")],
-    ("", "Resize"): [maps(by_scales), maps(by_sizes), maps(by_some_sizes), maps(channels_last)],
-    ("", "Upsample"): [maps(upsample, opset=9)],
+    ("", "Resize"): [
+        maps(by_scales),
+        maps(by_sizes),
+        maps(by_some_sizes),
+        maps(channels_last),
+        maps(old_resize, opset=10),
+        maps(computed_sizes),
+        maps(computed_scales),
+    ],
+    ("", "Upsample"): [maps(upsample, opset=9), maps(upsample_attribute, opset=7)],
 }

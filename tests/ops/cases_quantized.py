@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto
 
-from tests.oracle import Array
 from tests.ops.cases import HIDDEN, MS, Case, Net, flat, maps, tokens
+from tests.oracle import Array
 
 SIXTEENTH = np.float32(1 / 16)
 U8, I8, I32 = np.uint8, np.int8, np.int32
@@ -134,7 +134,7 @@ def contrib_pair(net: Net, h: str) -> str:
 
 
 def dynamic(before: str, **expected: object) -> Case:
-    """relu -> DynamicQuantizeLinear -> MatMulInteger -> Cast -> Mul, as onnxruntime's dynamic quantisation writes it."""
+    """DynamicQuantizeLinear -> MatMulInteger -> Cast -> Mul, as onnxruntime's dynamic quantisation writes it."""
 
     def middle(net: Net, h: str) -> str:
         stored, scale, zero = net.ops("DynamicQuantizeLinear", net.op(before, h), count=3)
@@ -171,12 +171,6 @@ def integer_to_float(net: Net, h: str) -> str:
     values = net.const(integers(net, HIDDEN, 10, zero=weight_zero))
     tables = scale, net.const(powers(net, 10)), zero, net.const(weight_zero)
     return net.op("MatMulIntegerToFloat", stored, values, *tables, net.param(10), domain=MS)
-
-
-def integer(net: Net, op: str, x: str, *rest: str, domain: str = MS, zero: int = 120, **attrs: object) -> str:
-    """A QLinear operator on uint8: its inputs and its output have scale 1/16 and a zero point."""
-    tables = [net.const(SIXTEENTH), net.const(zero, U8)]
-    return net.op(op, x, *(tables if not rest else rest), *tables, domain=domain, **attrs)
 
 
 def dequantise(net: Net, x: str, zero: int = 120) -> str:

@@ -56,6 +56,11 @@ def old_axes(op: str) -> Case:
     return maps(lambda net, h: net.op(op, net.op("Softplus", h), axes=[-1, -2]), opset=12, size=(2, 2))
 
 
+def logarithm_of_zero() -> Case:
+    """The sum over space of a removed channel is 0, and its logarithm is not finite."""
+    return maps(lambda net, h: net.op("ReduceLogSum", net.op("Abs", h), net.const([2, 3], np.int64)), size=(2, 2))
+
+
 def everything() -> Case:
     """No axes given: the sum over all of them."""
 
@@ -67,7 +72,7 @@ def everything() -> Case:
     return Case(build)
 
 
-def hidden_mean() -> Case:
+def hidden_mean_case() -> Case:
     """A mean written as ReduceSum / Shape: the divisor follows the cut."""
 
     def middle(net: Net, h: str) -> str:
@@ -137,4 +142,5 @@ CASES = {
     ("", "TopK"): [top(-1, units=0, after=3, frozen="runs along it"), top(1)],
     ("", "CumSum"): [cumulated(2, units=0, frozen="runs along it"), cumulated(-2)],
 }
-CASES["", "ReduceSum"] += [everything(), hidden_mean()]
+CASES["", "ReduceLogSum"].append(logarithm_of_zero())
+CASES["", "ReduceSum"] += [everything(), hidden_mean_case()]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+
 from onnxprune.model import Model
 from onnxprune.values import Options
-from tests.ops.cases import HIDDEN, OUT, Case, Net, flat, maps, tokens
+from tests.ops.cases import HIDDEN, OUT, Case, Net, flat, maps, normal_input, tokens
 
 I64 = np.int64
 
@@ -113,6 +114,45 @@ def tiled_rows(net: Net, h: str) -> str:
     return net.op("ReduceSum", net.op("Tile", h, net.const([1, 2, 1], I64)), net.const([1], I64))
 
 
+def tiled_by_shape(net: Net, h: str) -> str:
+    """Repeats come out of shape arithmetic."""
+    one = net.op("Div", net.op("Shape", h), net.op("Shape", h))
+    return net.op("Tile", h, net.op("Mul", one, net.const([1, 2], I64)))
+
+
+def expanded_new_axis(net: Net, h: str) -> str:
+    """A number per row, stretched over the units: the target follows the cut."""
+    row = net.gemm(h, HIDDEN, 1)
+    return net.op("Mul", h, net.op("Expand", row, net.const([1, HIDDEN], I64)))
+
+
+def squeeze_attribute(net: Net, h: str) -> str:
+    return net.op("Squeeze", net.op("Unsqueeze", h, axes=[0, 3]), axes=[-1, 0])
+
+
+def flatten_at(axis: int) -> Case:
+    """(n, 5, 8) -> two axes at another place, and back."""
+
+    def middle(net: Net, h: str) -> str:
+        return net.op("Reshape", net.op("Relu", net.op("Flatten", h, axis=axis)), net.const([-1, 5, HIDDEN], I64))
+
+    return tokens(middle)
+
+
+def zero_means_zero(net: Net, h: str) -> str:
+    """With allowzero there is no copying: the sizes are written out."""
+    return net.op("Reshape", h, net.const([-1, HIDDEN, 1, 1], I64), allowzero=1)
+
+
+def windows(net: Net, h: str) -> str:
+    """(n, 8, 6, 6) -> windows of 3 x 3 -> attention-like product -> back: space moves, channels are free."""
+    h = net.op("Reshape", h, net.const([-1, HIDDEN, 2, 3, 2, 3], I64))
+    h = net.op("Reshape", net.op("Transpose", h, perm=[0, 2, 4, 3, 5, 1]), net.const([-1, 9, HIDDEN], I64))
+    h = net.op("MatMul", net.op("Softmax", net.op("MatMul", h, net.op("Transpose", h, perm=[0, 2, 1])), axis=-1), h)
+    h = net.op("Reshape", h, net.const([-1, 2, 2, 3, 3, HIDDEN], I64))
+    return net.op("Reshape", net.op("Transpose", h, perm=[0, 5, 1, 3, 2, 4]), net.const([-1, HIDDEN, 6, 6], I64))
+
+
 def depth_to_space(mode: str) -> Case:
     """16 channels, blocks of 2: 4 channels come out; units are the whole blocks."""
 
@@ -161,6 +201,18 @@ def split_uneven(net: Net, h: str) -> str:
     return net.op("Concat", net.op("Relu", b), net.op("Tanh", a), axis=1)
 
 
+def split_apart(net: Net, h: str) -> str:
+    """Equal halves that go their own ways: afterwards they are no longer equal."""
+    a, b = net.ops("Split", h, count=2, axis=1, num_outputs=2)
+    return net.op("Concat", net.op("Relu", b), a, net.op("Tanh", b), axis=1)
+
+
+def split_plain(net: Net, h: str) -> str:
+    """Equal halves without a word about it, as before opset 18."""
+    a, b = net.ops("Split", h, count=2, axis=1)
+    return net.op("Concat", net.op("Relu", b), a, axis=1)
+
+
 def split_attribute(net: Net, h: str) -> str:
     a, b = net.ops("Split", h, count=2, axis=1, split=[3, 5])
     return net.op("Concat", b, a, axis=1)
@@ -186,13 +238,7 @@ def slice_over_data() -> Case:
         h = net.op("Slice", h, net.const([0], I64), end, net.const([1], I64))
         return net.model(net.dense(net.op("Relu", h), HIDDEN, OUT))
 
-    return Case(build, feeds=lambda model, seed: {**_normal(model, seed, "x"), "end": np.array([3])})
-
-
-def _normal(model: Model, seed: int, name: str) -> dict[str, np.ndarray]:
-    shape = next(i for i in model.proto.graph.input if i.name == name).type.tensor_type.shape
-    size = [d.dim_value or 3 for d in shape.dim]
-    return {name: (np.random.default_rng(seed).integers(-32, 33, size) / 16).astype(np.float32)}
+    return Case(build, feeds=lambda model, seed: {**normal_input(model, seed, "x"), "end": np.array([3])})
 
 
 def pad_channels(net: Net, h: str) -> str:
@@ -226,111 +272,6 @@ def pad_and_sum() -> Case:
     return flat(middle)
 
 
-def gather_permutes(net: Net, h: str) -> str:
-    return net.op("Gather", h, net.const([6, 0, 3, 1, -1, 2], I64), axis=1)
-
-
-def gather_one(net: Net, h: str) -> str:
-    """The class token: one position of the sequence."""
-    return net.op("Unsqueeze", net.op("Gather", h, net.const(0, I64), axis=1), net.const([1], I64))
-
-
-def embedding() -> Case:
-    """A lookup by data: rows frozen, columns free."""
-
-    def build() -> Model:
-        net = Net()
-        h = net.op("Gather", net.param(20, HIDDEN), net.input(("n", "s"), np.int64))
-        return net.model(net.dense(net.op("Relu", h), HIDDEN, OUT))
-
-    return Case(build)
-
-
-def tied_embedding() -> Case:
-    """The table is the output layer as well: its columns are the same units at both ends."""
-
-    def build() -> Model:
-        net = Net()
-        table = net.param(20, HIDDEN)
-        h = net.op("Gather", table, net.input(("n", "s"), np.int64))
-        h = net.op("Add", h, net.dense(net.op("Relu", net.dense(h, HIDDEN, 16)), 16, HIDDEN))
-        return net.model(net.op("MatMul", h, net.op("Transpose", table, perm=[1, 0])))
-
-    return Case(build, units=HIDDEN + 16)
-
-
-def gather_elements() -> Case:
-    def build() -> Model:
-        net = Net()
-        h = net.dense(net.input((2, 5, 6)), 6, HIDDEN)
-        y = net.op("GatherElements", h, net.input((2, 5, HIDDEN), np.int64, "where"), axis=1)
-        return net.model(net.dense(net.op("Add", y, h), HIDDEN, OUT))
-
-    return Case(build, units=0, frozen="graph input `where`")
-
-
-def gather_nd() -> Case:
-    """Coordinates (batch, position): the channels behind them stay free."""
-
-    def build() -> Model:
-        net = Net()
-        h = net.dense(net.input((3, 5, 6)), 6, HIDDEN)
-        y = net.op("GatherND", h, net.input((7, 2), np.int64, "where"))
-        return net.model(net.dense(y, HIDDEN, OUT))
-
-    feeds = lambda model, seed: {**_normal(model, seed, "x"), "where": np.arange(14).reshape(7, 2) % 3}  # noqa: E731
-    return Case(build, feeds=feeds)
-
-
-def gather_nd_batched() -> Case:
-    def build() -> Model:
-        net = Net()
-        h = net.dense(net.input((3, 5, 6)), 6, HIDDEN)
-        y = net.op("GatherND", h, net.const([[[1], [0]], [[2], [2]], [[4], [1]]], I64), batch_dims=1)
-        return net.model(net.dense(y, HIDDEN, OUT))
-
-    return Case(build)
-
-
-def scatter_nd() -> Case:
-    def build() -> Model:
-        net = Net()
-        x = net.input((3, 5, 6))
-        h, updates = net.dense(x, 6, HIDDEN), net.op("Gather", net.dense(x, 6, HIDDEN), net.const(0, I64))
-        where = net.const([[0, 1], [1, 1], [2, 4], [2, 0], [0, 0]], I64)
-        return net.model(net.dense(net.op("ScatterND", h, where, updates), HIDDEN, OUT))
-
-    return Case(build)
-
-
-def scatter_elements(op: str, opset: int) -> Case:
-    def build() -> Model:
-        net = Net(opset=opset)
-        h = net.gemm(net.input((3, 6)), 6, HIDDEN)
-        where = net.input((3, HIDDEN), np.int64, "where")
-        updates = net.gemm("x", 6, HIDDEN)
-        return net.model(net.gemm(net.op(op, h, where, updates, axis=0), HIDDEN, OUT))
-
-    return Case(build, units=0, frozen="element by element", feeds=_distinct_rows)
-
-
-def _distinct_rows(model: Model, seed: int) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    where = np.stack([rng.permutation(3) for _ in range(HIDDEN)], axis=1)
-    return {**_normal(model, seed, "x"), "where": where.astype(np.int64)}
-
-
-def one_hot() -> Case:
-    """Classes times a table: the classes stay, the columns of the table go."""
-
-    def build() -> Model:
-        net = Net()
-        hot = net.op("OneHot", net.input(("n", "s"), np.int64), net.const(7, I64), net.const([0, 1], np.float32))
-        return net.model(net.dense(net.op("Relu", net.dense(hot, 7, HIDDEN)), HIDDEN, OUT))
-
-    return Case(build, frozen="counts along it")
-
-
 def transposed(net: Net, h: str) -> str:
     h = net.op("Transpose", h, perm=[2, 0, 3, 1])
     return net.op("Transpose", net.op("Relu", h), perm=[1, 3, 0, 2])
@@ -351,13 +292,15 @@ CASES = {
         target_from_data(),
         tokens(fused_qkv, units=HIDDEN + 4),
         maps(shuffle),
+        maps(windows),
+        flat(lambda net, h: net.op("Flatten", net.op("Relu", zero_means_zero(net, h)))),
     ],
-    ("", "Flatten"): [maps(flatten, units=2 * HIDDEN)],
-    ("", "Squeeze"): [flat(squeezed), flat(squeeze_all)],
-    ("", "Unsqueeze"): [flat(squeezed)],
+    ("", "Flatten"): [maps(flatten, units=2 * HIDDEN), flatten_at(2), flatten_at(-1)],
+    ("", "Squeeze"): [flat(squeezed), flat(squeeze_all), flat(squeeze_attribute, opset=11)],
+    ("", "Unsqueeze"): [flat(squeezed), flat(squeeze_attribute, opset=11)],
     ("", "Transpose"): [maps(transposed), maps(reversed_axes)],
-    ("", "Expand"): [maps(expanded), maps(expanded_constant)],
-    ("", "Tile"): [flat(tiled, after=3 * HIDDEN), tokens(tiled_rows)],
+    ("", "Expand"): [maps(expanded), maps(expanded_constant), flat(expanded_new_axis)],
+    ("", "Tile"): [flat(tiled, after=3 * HIDDEN), tokens(tiled_rows), flat(tiled_by_shape, after=2 * HIDDEN)],
     ("", "DepthToSpace"): [depth_to_space("DCR"), depth_to_space("CRD")],
     ("", "SpaceToDepth"): [maps(space_to_depth, after=4 * HIDDEN)],
     ("", "Shape"): [maps(expanded), flat(root_of_size), maps(shape_arithmetic)],
@@ -367,6 +310,8 @@ CASES = {
         flat(split_even, after=4, units=4),
         flat(split_uneven),
         flat(split_attribute, opset=11),
+        flat(split_apart, after=12),
+        flat(split_plain, opset=13),
         tokens(fused_qkv, units=HIDDEN + 4),
     ],
     ("", "Slice"): [
@@ -384,11 +329,4 @@ CASES = {
         maps(pad_attribute, after=11, units=11, opset=10),
         pad_and_sum(),
     ],
-    ("", "Gather"): [flat(gather_permutes, after=6), tokens(gather_one), embedding(), tied_embedding()],
-    ("", "GatherElements"): [gather_elements()],
-    ("", "GatherND"): [gather_nd(), gather_nd_batched()],
-    ("", "ScatterND"): [scatter_nd()],
-    ("", "ScatterElements"): [scatter_elements("ScatterElements", 21)],
-    ("", "Scatter"): [scatter_elements("Scatter", 10)],
-    ("", "OneHot"): [one_hot()],
 }

@@ -17,7 +17,7 @@ class GroupNorm(OpRun):
 
     op_domain = "com.microsoft"
 
-    def _run(self, x: Array, gamma: Array, beta: Array, groups: int = 1, **attrs: object) -> tuple[Array]:
+    def _run(self, x: Array, gamma: Array, beta: Array, groups: int = 1, **_: object) -> tuple[Array]:
         parts = x.reshape(x.shape[0], -1, groups, x.shape[-1] // groups)
         mean, variance = (f(parts, axis=(1, 3), keepdims=True) for f in (np.mean, np.var))
         normal = ((parts - mean) / np.sqrt(variance + 1e-5)).reshape(x.shape)
@@ -49,7 +49,7 @@ class MultiHeadAttention(OpRun):
     op_domain = "com.microsoft"
 
     def _run(
-        self, x: Array, packed: Array | None = None, num_heads: int = 0, scale: float | None = None, **attrs: object
+        self, x: Array, packed: Array | None = None, num_heads: int = 0, scale: float | None = None, **_: object
     ) -> tuple[Array]:
         if packed is None:
             assert x.shape[2] == num_heads

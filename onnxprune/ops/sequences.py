@@ -1,0 +1,252 @@
+"""Sequences and optionals: which pieces of which tensors they hold, and what taking one out ties.
+
+A sequence has no axes. Where it is known what it holds - put together from tensors or from the parts of one, at
+constant positions - whatever takes an element out ties it to the piece that went in. Where it is not (it leaves the
+graph, goes through a Loop, is addressed by data), everything that goes in stays, and so does what comes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxprune.graph import Graph, Node
+from onnxprune.ops.contrib import stays
+from onnxprune.ops.cutting import Cutter
+from onnxprune.ops.rule import Role, Rule, zero_keeps, zero_lost
+from onnxprune.ops.ties import Ties
+
+MAKERS = ("SequenceConstruct", "SequenceEmpty", "SplitToSequence", "SequenceInsert", "SequenceErase", "Optional")
+TAKERS = ("SequenceAt", "ConcatFromSequence", "SequenceLength", "OptionalGetElement", "OptionalHasElement")
+UNKNOWN = "what the sequence at {} holds is not known beforehand"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A whole tensor, or positions ``start`` to ``end`` of its ``axis`` (which is gone where ``squeezed``)."""
+
+    tensor: str
+    axis: int | None = None
+    start: int = 0
+    end: int = 0
+    squeezed: bool = False
+
+
+def pieces(graph: Graph, sequence: str) -> list[Piece] | None:
+    """What a sequence or an optional holds, in order, or None where that is not known."""
+    node = graph.producer.get(sequence)
+    if node is None or node.domain or not _is_followed(graph, sequence):
+        return None
+    if node.op == "Optional" and _is_sequence(graph, node.input(0)):
+        return pieces(graph, node.input(0))
+    if node.op in ("SequenceConstruct", "Optional"):
+        return [Piece(i) for i in node.inputs] if all(i in graph.shapes for i in node.inputs) else None
+    if node.op == "SequenceEmpty":
+        return []
+    if node.op == "SplitToSequence":
+        return _parts(graph, node)
+    if node.op == "OptionalGetElement":
+        return pieces(graph, node.inputs[0])
+    if node.op in ("SequenceInsert", "SequenceErase"):
+        return _edited(graph, node)
+    return None
+
+
+def _edited(graph: Graph, node: Node) -> list[Piece] | None:
+    held = pieces(graph, node.inputs[0])
+    insert = node.op == "SequenceInsert"
+    place = node.input(2 if insert else 1)
+    if held is None:
+        return None
+    position = len(held) if insert else len(held) - 1
+    if place:
+        position = place_of(graph, place, len(held))
+        if position is None:
+            return None
+    return [*held[:position], *([Piece(node.inputs[1])] if insert else []), *held[position + (not insert) :]]
+
+
+def place_of(graph: Graph, tensor: str, count: int) -> int | None:
+    """A constant position among ``count``, from 0; None where it depends on data or on sizes."""
+    value = graph.value(tensor)
+    if value is None or tensor in graph.from_shape:
+        return None
+    position = int(value.reshape(-1)[0])
+    return position + count if position < 0 else position
+
+
+def _parts(graph: Graph, node: Node) -> list[Piece] | None:
+    shape = graph.shape(node.inputs[0])
+    if shape is None:
+        return None
+    axis = node.attrs.get("axis", 0) % len(shape)
+    sizes = split_sizes(graph, node)
+    if sizes is None:
+        return None
+    ends = np.cumsum(sizes).tolist()
+    squeezed = not node.input(1) and not node.attrs.get("keepdims", 1)
+    return [Piece(node.inputs[0], axis, end - size, end, squeezed) for size, end in zip(sizes, ends, strict=True)]
+
+
+def split_sizes(graph: Graph, node: Node) -> list[int] | None:
+    """Sizes of the parts that a SplitToSequence makes; None where they depend on data."""
+    shape = graph.shapes[node.inputs[0]]
+    whole = shape[node.attrs.get("axis", 0) % len(shape)]
+    if not node.input(1):
+        return [1] * whole
+    value = graph.value(node.input(1))
+    if value is None:
+        return None
+    if value.ndim:
+        return [int(v) for v in value]
+    size = int(value)
+    return [size] * (whole // size) + [whole % size] * (whole % size > 0)
+
+
+def _is_sequence(graph: Graph, tensor: str) -> bool:
+    producer = graph.producer.get(tensor)
+    return producer is not None and producer.op in MAKERS and tensor not in graph.shapes
+
+
+def _is_followed(graph: Graph, sequence: str) -> bool:
+    """Does everything that reads the sequence know what it holds?"""
+    inner = (o for n in graph.nodes for body in n.bodies.values() for o in body.outputs)
+    if sequence in graph.outputs or sequence in inner:
+        return False
+    return all(_follows(graph, reader, k) for reader, k in graph.consumers.get(sequence, ()))
+
+
+def _follows(graph: Graph, reader: Node, k: int) -> bool:
+    if reader.domain or k > 0:
+        return False
+    if reader.op == "SequenceAt":
+        return place_of(graph, reader.inputs[1], 0) is not None and graph.shape(reader.outputs[0]) is not None
+    if reader.op == "OptionalGetElement":
+        return graph.shape(reader.outputs[0]) is not None or _is_followed(graph, reader.outputs[0])
+    if reader.op in ("SequenceInsert", "SequenceErase", "Optional"):
+        place = reader.input({"SequenceInsert": 2, "SequenceErase": 1}.get(reader.op, 3))
+        return (not place or place_of(graph, place, 0) is not None) and _is_followed(graph, reader.outputs[0])
+    return reader.op in TAKERS and (reader.op != "ConcatFromSequence" or graph.shape(reader.outputs[0]) is not None)
+
+
+def couple_maker(node: Node, t: Ties) -> None:
+    """Nothing is tied yet: those who take elements out do that. What cannot be followed stays."""
+    x, y = node.input(0), node.output(0)
+    if node.op == "Optional" and x in t.graph.shapes and y in t.graph.shapes:
+        t.tie_like(x, y, [(a, a) for a in range(t.rank(y))], 0)
+    elif pieces(t.graph, y) is None:
+        t.freeze_node(node, UNKNOWN.format(node))
+
+
+def couple_split_to_sequence(node: Node, t: Ties) -> None:
+    """Parts of one element each are counted, so that axis stays."""
+    couple_maker(node, t)
+    x = node.input(0)
+    if not node.input(1) and t.shape(x):
+        t.freeze(x, node.attrs.get("axis", 0), f"{node} makes a part of each of its elements")
+
+
+def cut_split_to_sequence(node: Node, c: Cutter) -> None:
+    """The parts get the sizes that are left of them."""
+    x = node.inputs[0]
+    shape = c.graph.shape(x)
+    if not node.input(1) or shape is None:
+        return
+    axis = node.attrs.get("axis", 0) % len(shape)
+    sizes = split_sizes(c.graph, node)
+    if sizes is None or not c.changed(x, axis):
+        return
+    edges = np.searchsorted(c.keep(x, axis), np.cumsum([0, *sizes]))
+    c.want(node, 1, np.diff(edges))
+
+
+def couple_taker(node: Node, t: Ties) -> None:
+    """y is the piece at a constant position; of an optional, the only one; of an Optional tensor, the tensor itself."""
+    x, y = node.input(0), node.output(0)
+    if x in t.graph.shapes and y in t.graph.shapes:
+        t.tie_like(x, y, [(a, a) for a in range(t.rank(y))], 0)
+        return
+    held = pieces(t.graph, x)
+    if y not in t.graph.shapes and held is not None and pieces(t.graph, y) is not None:
+        return
+    count = len(held or ())
+    position = place_of(t.graph, node.input(1), count) if node.op == "SequenceAt" else 0
+    if held is None or position is None or position >= count or y not in t.graph.shapes:
+        t.freeze_node(node, UNKNOWN.format(node))
+        return
+    _tie_piece(t, held[position], y)
+
+
+def _tie_piece(t: Ties, piece: Piece, y: str) -> None:
+    rank = t.rank(piece.tensor)
+    if piece.axis is None:
+        t.tie_like(piece.tensor, y, [(a, a) for a in range(rank)])
+        return
+    before = range(piece.axis)
+    after = range(piece.axis + 1, rank)
+    t.tie_like(piece.tensor, y, [(a, a) for a in before] + [(a, a - piece.squeezed) for a in after])
+    taken = t.el(piece.tensor, piece.axis)[piece.start : piece.end]
+    if piece.squeezed:
+        t.freeze_ids(taken, f"{t.node} picks it by its position")
+    else:
+        t.tie_ids(taken, t.el(y, piece.axis))
+
+
+def couple_concat_from_sequence(node: Node, t: Ties) -> None:
+    """The pieces end to end along ``axis``, or stacked on a new one."""
+    y = node.output(0)
+    held = pieces(t.graph, node.input(0))
+    if held is None or y not in t.graph.shapes:
+        t.freeze_node(node, UNKNOWN.format(node))
+        return
+    axis = node.attrs["axis"] % t.rank(y)
+    stacked = bool(node.attrs.get("new_axis", 0))
+    joined, offset = t.el(y, axis), 0
+    for piece in held:
+        ids = _axes_of(t, piece)
+        for a, mine in enumerate(ids):
+            target = a + (stacked and a >= axis)
+            if target != axis or stacked:
+                t.tie_ids(mine, t.el(y, target))
+            else:
+                t.tie_ids(mine, joined[offset : offset + mine.size])
+        offset += 0 if stacked else ids[axis].size
+    if stacked:
+        t.freeze(y, axis, f"{node} counts elements along it")
+
+
+def _axes_of(t: Ties, piece: Piece) -> Sequence[np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:
+    """Elements per axis of a piece."""
+    whole = [t.el(piece.tensor, a) for a in range(t.rank(piece.tensor))]
+    if piece.axis is None:
+        return whole
+    part = [whole[piece.axis][piece.start : piece.end]]
+    if piece.squeezed:
+        t.freeze_ids(part[0], f"{t.node} picks it by its position")
+        part = []
+    return [*whole[: piece.axis], *part, *whole[piece.axis + 1 :]]
+
+
+def couple_question(node: Node, t: Ties) -> None:
+    """The answer is one number, and says nothing about axes."""
+
+
+PASS, INDEX = Role.PASS, Role.INDEX
+RULES = (
+    Rule("SplitToSequence", couple_split_to_sequence, (PASS, Role.SHAPE), zero_lost, cut_split_to_sequence,
+         shapeless=True),
+    *(Rule(op, couple_maker, (PASS,), zero_lost, shapeless=True) for op in ("SequenceConstruct", "Optional")),
+    Rule("SequenceEmpty", couple_maker, (INDEX,), zero_lost, shapeless=True),
+    Rule("SequenceInsert", couple_maker, (PASS, PASS, INDEX), zero_lost, shapeless=True),
+    Rule("SequenceErase", couple_maker, (PASS, INDEX), zero_lost, shapeless=True),
+    Rule("SequenceAt", couple_taker, (PASS, INDEX), zero_keeps, shapeless=True),
+    Rule("OptionalGetElement", couple_taker, (PASS,), zero_keeps, shapeless=True),
+    Rule("ConcatFromSequence", couple_concat_from_sequence, (PASS,), zero_keeps, shapeless=True),
+    *(
+        Rule(op, couple_question, (Role.SHAPE,), zero_lost, shapeless=True)
+        for op in ("SequenceLength", "OptionalHasElement")
+    ),
+    Rule("SequenceMap", stays("its body runs on sequences"), (Role.DATA,), zero_lost, shapeless=True),
+)  # fmt: skip

@@ -1,0 +1,21 @@
+"""Strings, and losses of training graphs: nothing of a network can be removed through them."""
+
+from __future__ import annotations
+
+from onnxprune.ops.contrib import stays
+from onnxprune.ops.rule import Role, Rule, zero_lost
+
+TEXT = "it works on text"
+LOSS = "a loss compares all classes"
+D, INDEX = Role.DATA, Role.INDEX
+
+RULES = (
+    *(
+        Rule(op, stays(TEXT), (D,), zero_lost)
+        for op in ("StringConcat", "StringNormalizer", "StringSplit", "RegexFullMatch", "TfIdfVectorizer")
+    ),
+    *(
+        Rule(op, stays(LOSS), (D, INDEX, D), zero_lost)
+        for op in ("NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss")
+    ),
+)
