@@ -32,7 +32,7 @@ class Row:
     """What onnxprune made of a model. Shares are of the parameters; ``error`` that of the proof.
 
     ``result``: "ok", "ok, inexact" (all groups are inexact, so they were pruned on request), "nothing" (no unit may
-    go), "vacuous", or what failed. ``kept`` counts parameters as `onnxprune.cost` does, ``kept_elements`` as the
+    go), "vacuous" (proven, but only in front of the outputs), or what failed. ``kept`` counts parameters as `onnxprune.cost` does, ``kept_elements`` as the
     comparison with other tools does (`benchmarks.counting`). ``seconds``: to find the groups.
     """
 
@@ -82,8 +82,8 @@ def _fill(row: Row, proto: onnx.ModelProto, model: Model, coupling: Coupling, ra
     row.kept_elements = elements(removed.to_proto()) / max(elements(proto), 1)
     proof = prove(model, coupling, plan, removed)
     row.error, row.vacuous = proof.error, proof.vacuous
-    row.result = "ok" if proof.ok else "vacuous" if proof.vacuous else "FAIL proof"
-    row.detail = proof.reason[:300]
+    row.result = "FAIL proof" if not proof.ok else "vacuous" if proof.vacuous else "ok"
+    row.detail = "; ".join((proof.reason, *proof.notes)).strip("; ")[:300]
 
 
 def fastest_coupling(model: Model, repeats: int = REPEATS) -> tuple[float, Coupling]:

@@ -29,6 +29,11 @@ class ExternalFiles:
         self.used = False
         self._files: dict[str, DataFile] = {}
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that were opened, as absolute paths."""
+        return tuple(file.path for file in self._files.values())
+
     def weight(self, name: str, tensor: onnx.TensorProto) -> MappedWeight:
         """The tensor's data. Raises ModelLoadError where they are missing, too few, or in a forbidden place."""
         entries = {entry.key: entry.value for entry in tensor.external_data}

@@ -67,6 +67,7 @@ def _node_names(nodes: Iterable[onnx.NodeProto]) -> Iterator[str]:
 def keep_outputs(graph: onnx.GraphProto, names: Iterable[str]) -> None:
     """Make these tensors the graph's outputs, and drop what none of them needs; inputs stay.
 
+    A constant that is an input as well (IR 3) goes from both places: left as an input, it would have to be fed.
     The nodes must be in order, producers first.
     """
     known = {value.name: value for value in (*graph.value_info, *graph.input, *graph.output)}
@@ -80,8 +81,11 @@ def keep_outputs(graph: onnx.GraphProto, names: Iterable[str]) -> None:
             for body in bodies((node,)):
                 needed |= free_names(body)
     constants = [tensor for tensor in graph.initializer if tensor.name in needed]
+    dropped = {tensor.name for tensor in graph.initializer} - needed
+    inputs = [value for value in graph.input if value.name not in dropped]
     kept.reverse()
-    del graph.node[:], graph.initializer[:], graph.output[:]
+    del graph.node[:], graph.initializer[:], graph.output[:], graph.input[:]
+    graph.input.extend(inputs)
     graph.node.extend(kept)
     graph.initializer.extend(constants)
     graph.output.extend(outputs)

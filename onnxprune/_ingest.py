@@ -49,7 +49,7 @@ def ingest(proto: onnx.ModelProto, path: Path | None, source: DataFile | MemoryF
         weights = {name: _weight(home, files) for name, home in constants(proto.graph).items()}
     except ModelLoadError as error:
         raise ModelLoadError(f"{label}: {error.message}", error.hint) from error
-    return Model(proto, MappingProxyType(weights), path, files.used)
+    return Model(proto, MappingProxyType(weights), path, files.used, files.paths)
 
 
 def _weight(home: Home, files: ExternalFiles) -> Weight:

@@ -34,13 +34,15 @@ class Model:
 
     ``proto``: the model without the data of large constants of the main graph (a marker stands in for them).
     ``weights``: the main graph's initializers and the outputs of its Constant nodes, by tensor name.
-    ``path``: the file that it came from. ``external``: that file kept its weights in other files.
+    ``path``: the file that it came from. ``external``: that file kept its weights in other files,
+    which are ``data_files``.
     """
 
     proto: onnx.ModelProto = field(repr=False)
     weights: Mapping[str, Weight] = field(repr=False)
     path: Path | None = None
     external: bool = False
+    data_files: tuple[Path, ...] = ()
 
     @cached_property
     def hash(self) -> str:
@@ -150,7 +152,8 @@ class ModelEditor:
         proto = onnx.ModelProto()
         proto.CopyFrom(self.proto)
         weights = self._settle(proto)
-        return Model(proto, MappingProxyType(weights), self._model.path, self._model.external)
+        old = self._model
+        return Model(proto, MappingProxyType(weights), old.path, old.external, old.data_files)
 
     def _settle(self, proto: onnx.ModelProto) -> dict[str, Weight]:
         """Make the constants in ``proto`` those of the table; returns the table of those that are there."""

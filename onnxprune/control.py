@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from onnxprune.nodes import Node
 
-__all__ = ["Passage", "body_inputs", "body_outputs", "body_shapes", "output_shapes"]
+__all__ = ["Passage", "body_inputs", "body_outputs", "body_shapes", "carried", "output_shapes"]
 
 Shape = tuple[int, ...]
 
@@ -49,6 +49,17 @@ def body_outputs(node: Node) -> Iterator[Passage]:
         axes = node.attrs.get("scan_output_axes", (0,) * len(node.outputs))
         for k, (outer, inner) in enumerate(zip(node.outputs, node.bodies["body"].outputs, strict=False)):
             yield Passage(outer, inner, None if k < states else axes[k - states])
+
+
+def carried(node: Node) -> list[tuple[str, str]]:
+    """(formal input, body output) of what a Loop or Scan hands from round to round."""
+    if node.op == "Scan":
+        body, count = node.bodies["body"], len(node.inputs) - node.attrs["num_scan_inputs"]
+        return list(zip(body.inputs[:count], body.outputs[:count], strict=False))
+    if node.op == "Loop":  # the body is first told the round and the condition, and first says whether to go on
+        body, count = node.bodies["body"], max(len(node.inputs) - 2, 0)
+        return list(zip(body.inputs[2 : 2 + count], body.outputs[1 : 1 + count], strict=False))
+    return []
 
 
 def body_shapes(node: Node, shapes: Mapping[str, Shape]) -> dict[str, Shape]:

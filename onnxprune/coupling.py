@@ -168,9 +168,32 @@ def zero_flags(t: Ties, solution: Solution, hazard: Bools | None = None) -> tupl
 
     Of the components in ``hazard`` only the consuming parameters are zeroed.
     """
+    flags = _first_flags(t, solution, hazard)
+    records = [list(r) for r in t.records]
+    for merge, live in zip(t.merges, solution.live, strict=True):
+        if live >= 0:
+            factor = merge.factors[live][factor_index(merge, live)]
+            if merge.into:
+                records[merge.node].append((0, factor, merge.merged))
+            else:
+                records[merge.node].insert(0, (0, merge.merged, factor))
+    z = Zeros(t.graph, flags, records, t.output_ids)
+    _spread_zeros(z)
+    while t.graph.aliases:  # what a Loop carries comes back
+        before = flags.copy()
+        z.hazards.clear()
+        _spread_zeros(z)
+        if np.array_equal(before, flags):
+            break
+    return flags, z.hazards
+
+
+def _first_flags(t: Ties, solution: Solution, hazard: Bools | None) -> Bools:
+    """True but for what comes from outside and for constants that are not zeroed."""
     flags = np.ones(t.total, np.bool_)
-    formal = [name for node in t.graph.nodes for body in node.bodies.values() for name in body.inputs]
-    for tensor in (*t.graph.inputs, *formal):
+    followed = {name for names in t.graph.aliases.values() for name in names}
+    formal = {name for node in t.graph.nodes for body in node.bodies.values() for name in body.inputs}
+    for tensor in (*t.graph.inputs, *(formal - followed)):
         for axis in range(len(t.shape(tensor) or ())):
             ids = t.axis_ids(tensor, axis)
             if ids is not None:
@@ -183,19 +206,13 @@ def zero_flags(t: Ties, solution: Solution, hazard: Bools | None = None) -> tupl
                 flags[ids] = False
             elif ids is not None and hazard is not None and (tensor, axis) not in t.consuming:
                 flags[ids] &= ~hazard[solution.labels[ids]]
-    records = [list(r) for r in t.records]
-    for merge, live in zip(t.merges, solution.live, strict=True):
-        if live >= 0:
-            factor = merge.factors[live][factor_index(merge, live)]
-            if merge.into:
-                records[merge.node].append((0, factor, merge.merged))
-            else:
-                records[merge.node].insert(0, (0, merge.merged, factor))
-    z = Zeros(t.graph, flags, records, t.output_ids)
-    for node in t.graph.nodes:
+    return flags
+
+
+def _spread_zeros(z: Zeros) -> None:
+    for node in z.graph.nodes:
         rule = rule_for(node.domain, node.op)
         (rule.zero if rule else zero_lost)(node, z)
-    return flags, z.hazards
 
 
 def weight_role(graph: Graph, tensor: str) -> Role:
@@ -208,9 +225,12 @@ def weight_role(graph: Graph, tensor: str) -> Role:
         if name in seen:
             continue
         seen.add(name)
+        stack.extend((alias, looked_up) for alias in graph.aliases.get(name, ()))
         for node, k in graph.consumers.get(name, ()):
             rule = rule_for(node.domain, node.op)
             role = rule.role(k) if rule else Role.DATA
+            if role is Role.PASS and node.bodies:
+                continue
             if role is Role.PASS:
                 table = looked_up or (node.op == "Gather" and node.inputs[1] not in graph.values)
                 stack.extend((o, table) for o in node.outputs if o)

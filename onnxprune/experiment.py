@@ -139,7 +139,7 @@ def prune(  # noqa: PLR0913 - one argument for each option of the command, so th
                 f"both a plan and {given[0]} are given: a plan says already what goes", "Give one of them."
             )
         check_model(plan, model.hash, model.path.name if model.path else "")
-        request = replace(request, options=plan.options, granularity="unit")
+        request = replace(request, options=plan.options, granularity="unit" if plan.units else "weight")
         budget = None
     else:
         budget = Budget(ratio, scope, dict(group_ratios or {}), tuple(skip), round_to, target_params, target_macs)

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import onnx
 
-from onnxprune.control import body_inputs, body_shapes, output_shapes
+from onnxprune.control import body_inputs, body_outputs, body_shapes, carried, output_shapes
 from onnxprune.flatten import Flattener
 from onnxprune.folding import FOLDS, Array
 from onnxprune.model import Model, Weight
@@ -50,6 +51,19 @@ class Graph:
     def shape(self, tensor: str) -> tuple[int, ...] | None:
         """Concrete shape, or None where nothing could tell it."""
         return self.shapes.get(tensor)
+
+    @cached_property
+    def aliases(self) -> Mapping[str, tuple[str, ...]]:
+        """What a tensor is called where it enters the body of control flow, goes round it, or leaves it."""
+        found: dict[str, tuple[str, ...]] = {}
+        for node in self.nodes:
+            if node.bodies:
+                ways = [(p.outer, p.inner) for p in body_inputs(node)]
+                ways += [(p.inner, p.outer) for p in body_outputs(node)]
+                ways += [(after, before) for before, after in carried(node)]
+                for source, target in ways:
+                    found[source] = (*found.get(source, ()), target)
+        return found
 
     def refold(self) -> Graph:
         """The same graph with the values that follow from its present shapes."""

@@ -151,6 +151,7 @@ def session(
     ``outputs``: tensors of the main graph to give instead of the model's outputs; what they do not need is not run.
     ``provider``: "cpu", "cuda", or "auto" for the fastest usable one. ``threads``: None leaves it to onnxruntime.
     ``optimize``: let onnxruntime fuse and fold. ``prepack``: let it rearrange weights (faster runs, more memory).
+    Without both, a session on the CPU takes next to no memory: it reads the weights where they are.
 
     Raises OptionError (no such tensor or device), UnsupportedModel and ModelError.
     """
@@ -161,7 +162,7 @@ def session(
         _check_outputs(model, outputs)
         keep_outputs(proto.graph, dict.fromkeys(outputs))
     options = _options(threads, optimize, prepack)
-    kept = _hand_over(proto, model, options)
+    kept = _hand_over(proto, model, options, in_place=device == "cpu" and not optimize)
     folder = tempfile.mkdtemp(prefix="onnxprune-") if profile else None
     if folder:
         options.enable_profiling = True
@@ -274,8 +275,14 @@ def _options(threads: int | None, optimize: bool, prepack: bool) -> ort.SessionO
     return options
 
 
-def _hand_over(proto: onnx.ModelProto, model: Model, options: ort.SessionOptions) -> list[ort.OrtValue]:
-    """Give onnxruntime the data of every marker: as an array beside the proto, or inline where it has no array type."""
+def _hand_over(
+    proto: onnx.ModelProto, model: Model, options: ort.SessionOptions, *, in_place: bool
+) -> list[ort.OrtValue]:
+    """Give onnxruntime the data of every marker: as an array beside the proto, or inline where it has no array type.
+
+    It copies external initializers. Those that are named a second time, as shared ones, it reads in place; but then
+    it ignores what its optimizer made of them (a transposed weight, for one), so that this needs the optimizer off.
+    """
     names, values = [], []
     for name, home in constants(proto.graph).items():
         if home.tensor is None or home.tensor.data_location != TensorProto.EXTERNAL:
@@ -288,6 +295,9 @@ def _hand_over(proto: onnx.ModelProto, model: Model, options: ort.SessionOptions
             values.append(_to_ort(weight.array()))
     if names:
         options.add_external_initializers(names, values)
+    for name, value in zip(names, values, strict=True):
+        if in_place:
+            options.add_initializer(name, value)
     return values
 
 

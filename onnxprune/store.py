@@ -57,16 +57,24 @@ class Store:
             self.editor.set_weight(name, weight)
             return
         raw = self.graph.raw[name]
-        for body in bodies(self.editor.proto.graph):
-            for tensor in body.initializer:
-                if tensor.name == raw and tuple(tensor.dims) == tuple(self.graph.weights[name].shape):
-                    tensor.CopyFrom(numpy_helper.from_array(weight.array(), raw))
-            for node in body.node:
-                if node.op_type == "Constant" and raw in node.output:
-                    del node.attribute[:]
-                    node.attribute.append(
-                        onnx.helper.make_attribute("value", numpy_helper.from_array(weight.array(), raw))
-                    )
+        body = self.bodies()[name.removesuffix(raw)]
+        for tensor in body.initializer:
+            if tensor.name == raw:
+                tensor.CopyFrom(numpy_helper.from_array(weight.array(), raw))
+        for node in body.node:
+            if node.op_type == "Constant" and raw in node.output:
+                del node.attribute[:]
+                node.attribute.append(
+                    onnx.helper.make_attribute("value", numpy_helper.from_array(weight.array(), raw))
+                )
+
+    def bodies(self) -> dict[str, onnx.GraphProto]:
+        """The graphs inside control flow, by what the names of their tensors begin with."""
+        return {
+            f"{node.name}.{attribute}/": find_graph(self.editor.proto.graph, (*node.where, attribute, 0))
+            for node in self.graph.nodes
+            for attribute in node.bodies
+        }
 
 
 def bodies(graph: onnx.GraphProto) -> list[onnx.GraphProto]:

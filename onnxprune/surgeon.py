@@ -191,6 +191,8 @@ class Surgeon:
 
     def finish(self) -> None:
         """Put inserted and replaced nodes in their places, and bring declared shapes up to date."""
+        for prefix, body in {"": self.editor.proto.graph, **self.store.bodies()}.items():
+            self._declare(body, prefix)
         places = {w[:-1] for w in (*self._before, *self._instead)}
         for place in sorted(places, key=len, reverse=True):
             graph = find_graph(self.editor.proto.graph, (*place, 0))
@@ -202,29 +204,23 @@ class Surgeon:
             copies = [onnx.NodeProto.FromString(n.SerializeToString()) for n in rebuilt]
             del graph.node[:]
             graph.node.extend(copies)
-        self._declare(self.editor.proto.graph)
+        for graph in (self.editor.proto.graph, *bodies(self.editor.proto.graph)):
+            self._forget_replaced(graph)
 
-    def _declare(self, graph: onnx.GraphProto) -> None:
+    def _declare(self, graph: onnx.GraphProto, prefix: str) -> None:
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            name = prefix + value.name
+            if name not in self.cuts or not value.type.HasField("tensor_type"):
+                continue
+            for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+                if axis in self.cuts[name] and dim.HasField("dim_value"):
+                    dim.dim_value = self.shapes[name][axis]
+
+    def _forget_replaced(self, graph: onnx.GraphProto) -> None:
+        """Drop declarations of tensors that no node makes any more."""
         produced = {o for n in graph.node for o in n.output} | {i.name for i in graph.input}
-        qualified: dict[str, list[str]] = defaultdict(list)
-        for name, raw in self.graph.raw.items():
-            qualified[raw].append(name)
-        top = graph is self.editor.proto.graph
         keep = [value for value in graph.value_info if value.name in produced]
         if len(keep) < len(graph.value_info):
             copies = [onnx.ValueInfoProto.FromString(v.SerializeToString()) for v in keep]
             del graph.value_info[:]
             graph.value_info.extend(copies)
-        for value in (*graph.input, *graph.output, *graph.value_info):
-            names = [value.name] if top else qualified.get(value.name, [])
-            for name in names:
-                self._declare_one(value, name)
-        for body in bodies(graph) if top else ():
-            self._declare(body)
-
-    def _declare_one(self, value: onnx.ValueInfoProto, name: str) -> None:
-        if name not in self.cuts or not value.type.HasField("tensor_type"):
-            return
-        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            if axis in self.cuts[name] and dim.HasField("dim_value"):
-                dim.dim_value = self.shapes[name][axis]

@@ -35,7 +35,6 @@ unhurried = settings(max_examples=40, derandomize=True, suppress_health_check=[H
 def case(picks: list[int], seed: int = 0) -> tuple[Model, Coupling, UnitScores]:
     model = from_proto(build(picks))
     coupling = couple(model)
-    assume(coupling.units > len(coupling.groups))
     return model, coupling, score(model, coupling, "random", Settings(seed=seed))
 
 
@@ -185,7 +184,7 @@ def test_steps_are_those_of_the_definition(units: int, channels: int, step: int)
 def test_targets_are_met_with_the_fewest_units(
     picks: list[int], option: str, part: float, step: int, seed: int
 ) -> None:
-    model, coupling, scores = case(picks, seed)
+    _, coupling, scores = case(picks, seed)
     field = {"target_params": "parameters", "target_macs": "macs"}[option]
     costs = CostModel(coupling)
     try:
@@ -253,8 +252,10 @@ def test_a_target_that_is_met_already() -> None:
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (None, (None, None)), (0.5, (0.5, None)), ("0.25", (0.25, None)), (".5", (0.5, None)), ("2.5M", (None, 2_500_000)),
-        ("3k", (None, 3000)), ("1G", (None, 10**9)), (5000, (None, 5000)), ("1e6", (None, 10**6)), ("0.5K", (None, 500)),
+        (None, (None, None)), (0.5, (0.5, None)), ("0.25", (0.25, None)), (".5", (0.5, None)),
+        ("2.5M", (None, 2_500_000)),
+        ("3k", (None, 3000)), ("1G", (None, 10**9)), (5000, (None, 5000)), ("1e6", (None, 10**6)),
+        ("0.5K", (None, 500)),
     ],
 )  # fmt: skip
 def test_targets_as_written(value: Any, expected: tuple[float | None, int | None]) -> None:
@@ -401,13 +402,13 @@ def test_scores_of_another_model() -> None:
 
 def test_nothing_to_prune_says_why() -> None:
     model, coupling, scores = case([0])
-    with pytest.raises(NothingToPrune, match=r"2 groups: is too small for the ratio"):
+    with pytest.raises(NothingToPrune, match=r"2 groups: too small for the ratio"):
         chosen(coupling, scores, ratio=0.01)
-    with pytest.raises(NothingToPrune, match=r"2 groups: keeps all units when rounded up"):
+    with pytest.raises(NothingToPrune, match=r"2 groups: all units stay when the channels kept are rounded up"):
         chosen(coupling, scores, ratio=0.5, round_to=64)
-    with pytest.raises(NothingToPrune, match=r"2 groups: is to be skipped"):
+    with pytest.raises(NothingToPrune, match=r"2 groups: to be skipped"):
         chosen(coupling, scores, ratio=0.5, skip=tuple(coupling.by_name))
-    with pytest.raises(NothingToPrune, match=r"2 groups: is above the threshold"):
+    with pytest.raises(NothingToPrune, match=r"2 groups: above the threshold"):
         chosen(coupling, scores, ratio=0.01, scope="global")
     model = from_proto(HANDMADE["unknown_operator"].build())
     coupling = couple(model)
@@ -419,6 +420,6 @@ def test_nothing_to_prune_says_why() -> None:
 def test_the_default_step_is_the_measured_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ONNXPRUNE_NO_MEASURE", "1")
     _, coupling, scores = case([1])
-    plan, reached = allocate(coupling, scores, Budget(ratio=0.2))
+    plan, reached = allocate(coupling, scores, Budget(ratio=0.4))
     assert reached.round_to == 8
     assert plan.recipe["round_to"] == 8

@@ -110,11 +110,10 @@ class TestExtract:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("options", [Options(), Options(include_inexact=True)], ids=["exact", "inexact"])
 def test_nets(name: str, options: Options) -> None:
-    for exporter in NETS[name].exporters:
-        proof = proven(from_proto(export(name, exporter)), options, big=True)
-        assert_proven(proof)
-        assert not proof.vacuous
-        assert proof.segments > 1
+    proof = proven(from_proto(export(name, NETS[name].exporters[-1])), options, big=True)
+    assert_proven(proof)
+    assert not proof.vacuous
+    assert proof.segments > 1
 
 
 class TestVerdicts:

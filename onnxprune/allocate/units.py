@@ -223,15 +223,15 @@ def _why(coupling: Coupling, budget: Budget, choice: _Choice) -> str:
     for number, group in enumerate(coupling.groups):
         asked = int(choice.asked[choice.group == number].sum())
         if group.units == 1:
-            counts["has only one unit, and one is always kept"] += 1
+            counts["only one unit, and one is always kept"] += 1
         elif group.name in budget.skip:
-            counts["is to be skipped"] += 1
+            counts["to be skipped"] += 1
         elif not asked and not choice.open[number]:
-            counts["is too small for the ratio: less than one unit would go"] += 1
+            counts["too small for the ratio: less than one unit would go"] += 1
         elif not choice.steps[number].table()[-1 if choice.open[number] else asked]:
-            counts["keeps all units when rounded up to whole blocks of channels"] += 1
+            counts["all units stay when the channels kept are rounded up"] += 1
         else:
-            counts["is above the threshold, or tied to groups that must lose equally many, in whole blocks"] += 1
+            counts["above the threshold, or tied to groups that must lose equally many, after rounding"] += 1
     return _listed([f"{n} {'group' if n == 1 else 'groups'}: {reason}" for reason, n in counts.most_common()])
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "ShapeOption",
     "coupling_options",
     "examples",
+    "files_of",
     "group_ratios",
     "keep_input",
     "writable",
@@ -164,13 +165,17 @@ def shapes_of(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
     return result
 
 
+def files_of(model: Model) -> tuple[Path, ...]:
+    """The files on the disk that a model consists of."""
+    return tuple(path for path in (model.path, *model.data_files) if path is not None and path.exists())
+
+
 def keep_input(model: Model, *outputs: Path) -> None:
     """Refuse an output that would replace a file of the input, its weights included: raises OptionError."""
-    files = {model.path, *(getattr(getattr(w, "file", None), "path", None) for w in model.weights.values())}
-    mine = [file for file in files if file is not None and file.exists()]
+    files = files_of(model)
     for out in outputs:
         for written in (out, out.with_name(f"{out.name}.data")):
-            if written.exists() and any(written.samefile(file) for file in mine):
+            if written.exists() and any(written.samefile(file) for file in files):
                 raise OptionError(
                     f"{out}: writing it would replace {written}, which belongs to the input",
                     "Give the result another name, so that the input is not lost.",

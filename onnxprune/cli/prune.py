@@ -28,6 +28,7 @@ from onnxprune.cli.options import (
     SeedOption,
     ShapeOption,
     examples,
+    files_of,
     group_ratios,
     keep_input,
     shapes_of,
@@ -205,9 +206,8 @@ def _costs(cost: Cost, path: Path) -> dict[str, Any]:
 
 
 def file_bytes(path: Path) -> int:
-    """Size of a model on the disk, with the data file that ``save`` puts beside it."""
-    data = path.with_name(f"{path.name}.data")
-    return path.stat().st_size + (data.stat().st_size if data.is_file() else 0)
+    """Size of a model on the disk, external data included."""
+    return sum(file.stat().st_size for file in files_of(load(path)))
 
 
 def costs_table(before: Cost, after: Cost, files: tuple[int, int]) -> list[tuple[str, str, str, str, str]]:

@@ -10,9 +10,10 @@ until nothing changes).
 
 from __future__ import annotations
 
-from onnxprune.control import Passage, body_inputs, body_outputs
+from onnxprune.control import body_inputs, body_outputs, carried
 from onnxprune.graph import Graph, Node
-from onnxprune.ops.rule import Role, Rule, Zeros, zero_keeps
+from onnxprune.ops.rule import Role, Rule, zero_keeps
+from onnxprune.ops.sources import cut_keep_sizes
 from onnxprune.ops.ties import Ties
 
 
@@ -22,33 +23,25 @@ def couple_control_flow(node: Node, t: Ties) -> None:
         _freeze_inside(node, t, f"{node} is of a version before 9")
         return
     if _carries_changing_shapes(node, t.graph):
-        _freeze_inside(node, t, f"{node} carries a tensor that changes its shape from round to round")
+        _freeze_inside(node, t, f"{node} carries a tensor whose shape changes from round to round, or is unknown")
         return
+    steps: list[tuple[str, str, int | None, bool]]
     steps = [(p.outer, p.inner, p.axis, True) for p in body_inputs(node)]
     steps += [(p.inner, p.outer, p.axis, False) for p in body_outputs(node)]
     steps += [(after, before, None, True) for before, after in carried(node)]
+    if node.op == "Loop":  # without a round, what goes in comes out
+        steps += [(p.outer, y, None, True) for p, y in zip(body_inputs(node), node.outputs, strict=False)]
     for source, target, axis, slices in steps:
         _tie(node, t, source, target, axis, slices)
     for tensor in _controls(node):
         t.freeze_all(tensor, f"{node} decides by it what to run")
 
 
-def carried(node: Node) -> list[tuple[str, str]]:
-    """(formal input, body output) per tensor that a Loop or Scan hands from round to round."""
-    if node.op == "If":
-        return []
-    body = node.bodies["body"]
-    lead = 1 if node.op == "Loop" else 0  # a Loop's body first says whether to go on, and is first told the round
-    count = len(node.inputs) - (2 if node.op == "Loop" else node.attrs["num_scan_inputs"])
-    return list(zip(body.inputs[2 * lead :][:count], body.outputs[lead:][:count], strict=True))
-
-
 def _carries_changing_shapes(node: Node, graph: Graph) -> bool:
     """Shapes inside the body were found on the assumption that this is not so."""
-    pairs = carried(node)
-    entering = [(p.outer, p.inner) for p in body_inputs(node) if p.axis is None]
-    shapes = [(graph.shape(a), graph.shape(b)) for a, b in (*pairs, *entering)]
-    return any(a is not None and b is not None and a != b for a, b in shapes)
+    pairs = [(graph.shape(before), graph.shape(after)) for before, after in carried(node)]
+    starts = [(graph.shape(p.outer), graph.shape(p.inner)) for p in body_inputs(node) if p.axis is None]
+    return any(a != b for a, b in pairs) or any(a != b for a, b in starts if a is not None and b is not None)
 
 
 def _controls(node: Node) -> list[str]:
@@ -96,5 +89,6 @@ def _freeze_inside(node: Node, t: Ties, reason: str) -> None:
 
 
 RULES = tuple(
-    Rule(op, couple_control_flow, (Role.PASS,), zero_keeps, shapeless=True) for op in ("If", "Loop", "Scan")
+    Rule(op, couple_control_flow, (Role.PASS,), zero_keeps, cut_keep_sizes, shapeless=True)
+    for op in ("If", "Loop", "Scan")
 )

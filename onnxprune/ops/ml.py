@@ -138,6 +138,7 @@ def zero_imputer(node: Node, z: Zeros) -> None:
 
 
 D, INDEX = Role.DATA, Role.INDEX
+TREES = ("TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor")
 BY_NUMBER = "it addresses features by their number"
 NAMED = "its entries have names"
 RULES = (
@@ -162,10 +163,7 @@ RULES = (
     ),
     *(
         Rule(op, stays(BY_NUMBER), (D,), zero_lost, domain=ML)
-        for op in (
-            "SVMClassifier", "SVMRegressor", "TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor",
-            "OneHotEncoder",
-        )  # fmt: skip
+        for op in (*TREES, "SVMClassifier", "SVMRegressor", "OneHotEncoder")
     ),
     *(
         Rule(op, stays(NAMED), (D,), zero_lost, domain=ML, shapeless=True)

@@ -7,7 +7,7 @@ graph, goes through a Loop, is addressed by data), everything that goes in stays
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +18,6 @@ from onnxprune.ops.cutting import Cutter
 from onnxprune.ops.rule import Role, Rule, zero_keeps, zero_lost
 from onnxprune.ops.ties import Ties
 
-MAKERS = ("SequenceConstruct", "SequenceEmpty", "SplitToSequence", "SequenceInsert", "SequenceErase", "Optional")
-TAKERS = ("SequenceAt", "ConcatFromSequence", "SequenceLength", "OptionalGetElement", "OptionalHasElement")
 UNKNOWN = "what the sequence at {} holds is not known beforehand"
 
 
@@ -39,33 +37,33 @@ def pieces(graph: Graph, sequence: str) -> list[Piece] | None:
     node = graph.producer.get(sequence)
     if node is None or node.domain or not _is_followed(graph, sequence):
         return None
-    if node.op == "Optional" and _is_sequence(graph, node.input(0)):
-        return pieces(graph, node.input(0))
-    if node.op in ("SequenceConstruct", "Optional"):
-        return [Piece(i) for i in node.inputs] if all(i in graph.shapes for i in node.inputs) else None
-    if node.op == "SequenceEmpty":
-        return []
-    if node.op == "SplitToSequence":
-        return _parts(graph, node)
-    if node.op == "OptionalGetElement":
-        return pieces(graph, node.inputs[0])
-    if node.op in ("SequenceInsert", "SequenceErase"):
-        return _edited(graph, node)
-    return None
+    held = HOLDS.get(node.op)
+    return held(graph, node) if held else None
 
 
-def _edited(graph: Graph, node: Node) -> list[Piece] | None:
+def _gathered(graph: Graph, node: Node) -> list[Piece] | None:
+    return [Piece(i) for i in node.inputs] if all(i in graph.shapes for i in node.inputs) else None
+
+
+def _handed_on(graph: Graph, node: Node) -> list[Piece] | None:
+    known = node.input(0) in graph.shapes
+    return _gathered(graph, node) if known or not node.inputs else pieces(graph, node.inputs[0])
+
+
+def _inserted(graph: Graph, node: Node) -> list[Piece] | None:
     held = pieces(graph, node.inputs[0])
-    insert = node.op == "SequenceInsert"
-    place = node.input(2 if insert else 1)
+    if held is None or node.inputs[1] not in graph.shapes:
+        return None
+    place = place_of(graph, node.inputs[2], len(held)) if node.input(2) else len(held)
+    return None if place is None else [*held[:place], Piece(node.inputs[1]), *held[place:]]
+
+
+def _erased(graph: Graph, node: Node) -> list[Piece] | None:
+    held = pieces(graph, node.inputs[0])
     if held is None:
         return None
-    position = len(held) if insert else len(held) - 1
-    if place:
-        position = place_of(graph, place, len(held))
-        if position is None:
-            return None
-    return [*held[:position], *([Piece(node.inputs[1])] if insert else []), *held[position + (not insert) :]]
+    place = place_of(graph, node.inputs[1], len(held)) if node.input(1) else len(held) - 1
+    return None if place is None else [*held[:place], *held[place + 1 :]]
 
 
 def place_of(graph: Graph, tensor: str, count: int) -> int | None:
@@ -105,13 +103,8 @@ def split_sizes(graph: Graph, node: Node) -> list[int] | None:
     return [size] * (whole // size) + [whole % size] * (whole % size > 0)
 
 
-def _is_sequence(graph: Graph, tensor: str) -> bool:
-    producer = graph.producer.get(tensor)
-    return producer is not None and producer.op in MAKERS and tensor not in graph.shapes
-
-
 def _is_followed(graph: Graph, sequence: str) -> bool:
-    """Does everything that reads the sequence know what it holds?"""
+    """Whether everything that reads the sequence knows what it holds."""
     inner = (o for n in graph.nodes for body in n.bodies.values() for o in body.outputs)
     if sequence in graph.outputs or sequence in inner:
         return False
@@ -128,7 +121,20 @@ def _follows(graph: Graph, reader: Node, k: int) -> bool:
     if reader.op in ("SequenceInsert", "SequenceErase", "Optional"):
         place = reader.input({"SequenceInsert": 2, "SequenceErase": 1}.get(reader.op, 3))
         return (not place or place_of(graph, place, 0) is not None) and _is_followed(graph, reader.outputs[0])
-    return reader.op in TAKERS and (reader.op != "ConcatFromSequence" or graph.shape(reader.outputs[0]) is not None)
+    if reader.op == "ConcatFromSequence":
+        return graph.shape(reader.outputs[0]) is not None
+    return reader.op in ("SequenceLength", "OptionalHasElement")
+
+
+HOLDS: dict[str, Callable[[Graph, Node], list[Piece] | None]] = {
+    "SequenceConstruct": _gathered,
+    "SequenceEmpty": _gathered,
+    "SplitToSequence": _parts,
+    "SequenceInsert": _inserted,
+    "SequenceErase": _erased,
+    "Optional": _handed_on,
+    "OptionalGetElement": _handed_on,
+}
 
 
 def couple_maker(node: Node, t: Ties) -> None:

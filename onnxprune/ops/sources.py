@@ -15,7 +15,10 @@ from onnxprune.ops.cutting import Cutter
 from onnxprune.ops.rule import Role, Rule, Zeros, zero_lost
 from onnxprune.ops.ties import Ties
 
-MOVES = frozenset("Cast CastLike Expand Flatten Gather Identity Reshape Slice Split Squeeze Tile Transpose Unsqueeze".split())
+MOVES = frozenset(
+    "Cast CastLike Expand Flatten Gather Identity Reshape Slice Split Squeeze Tile Transpose Unsqueeze".split()
+)
+RANDOM = "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial".split()
 COUNTS = "every position has a value of its own"
 DRAWS = "it draws random numbers"
 
@@ -56,7 +59,7 @@ def fill_value(node: Node) -> float:
 
 
 def is_all_zero(graph: Graph, tensor: str) -> bool:
-    """Does the tensor hold zeros only, whatever its size: a constant or a fill, moved, repeated, cut or joined?"""
+    """Whether the tensor holds zeros only, of any size: a constant or a fill, moved, repeated, cut or joined."""
     while tensor not in graph.weights:
         node = graph.producer.get(tensor)
         if node is None or node.domain:
@@ -78,10 +81,5 @@ RULES = (
     Rule("Constant", stays("a constant of text, or of parts that are mostly empty"), (S,), zero_lost),
     Rule("Range", stays(COUNTS), (S,), zero_lost, cut_keep_sizes),
     Rule("EyeLike", stays(COUNTS), (S,), zero_lost),
-    *(
-        Rule(op, stays(DRAWS), (D,), zero_lost)
-        for op in (
-            "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"
-        )  # fmt: skip
-    ),
+    *(Rule(op, stays(DRAWS), (D,), zero_lost) for op in RANDOM),
 )

@@ -41,7 +41,8 @@ BIG = 1_500_000_000  # bytes of weights from which on a model is proven in piece
 SCALES = (0.1, 10.0)
 TOLERANCE = {np.dtype(np.float16): 1e-2}
 DEFAULT_TOLERANCE = 1e-5
-COPIES = 3  # of the weights in work, while a session is made of them
+COPIES = 2  # of the weights in work, while a session is made of them
+OVERHEAD = 150_000_000  # bytes of onnxruntime itself and of activations
 NO_VERIFY = "Repair them, or write the file unproven with --no-verify."
 
 
@@ -92,7 +93,7 @@ def _is_big(model: Model, big: bool | None) -> bool:
 
 
 def _peak(segments: tuple[Segment, ...]) -> int:
-    return COPIES * max(s.nbytes for s in segments)
+    return COPIES * max(s.nbytes for s in segments) + OVERHEAD
 
 
 def _reached(graph: Graph, cuts: Cuts, plan: Plan) -> frozenset[str]:
