@@ -4,8 +4,8 @@
 
 Random float32 weights in external data: transformer-like blocks of 50 MB. "with cuts" is a plain stack: between two
 blocks one tensor crosses. In "without cuts" eight tensors made at the beginning are read again at the end, so that
-nothing can be cut apart. Each is scored (L2), planned (half of every group), removed and saved, once unproven and
-once with the proof. Peak memory is the largest resident set of that process, as the kernel counts it: memory-mapped
+nothing can be cut apart. ``onnxprune prune`` scores (L2), plans (half of every group), removes and saves, once with
+``--no-verify`` and once with the proof. Peak memory is the largest resident set of that process, as the kernel counts it: memory-mapped
 pages of the model's own file are in it. The files are deleted in the end.
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -30,7 +31,21 @@ from benchmarks.tables import emit, percent, save_json
 WIDTH, HIDDEN, HEADS, TOKENS = 1024, 4096, 16, 16
 SKIPS = 8  # more than may cross a cut
 BLOCK = 4 * (4 * WIDTH * WIDTH + 2 * WIDTH * HIDDEN)  # bytes of one block's matrices
-COLUMNS = ("model", "GB", "run", "kept", "seconds", "peak MB", "peak / size", "limit", "proof error", "segments", "")
+COLUMNS = (
+    "model",
+    "GB",
+    "run",
+    "kept",
+    "seconds",
+    "peak MB",
+    "announced",
+    "peak / size",
+    "limit",
+    "proof error",
+    "segments",
+    "",
+)
+ANNOUNCED = re.compile(r"The proof takes about ([\d.]+) GB")
 # (without cuts, proven) -> largest share of its size; None: no limit
 LIMITS = {(False, False): 0.6, (False, True): 1.0, (True, False): 0.6, (True, True): None}
 
@@ -119,7 +134,7 @@ class Run:
     kept: float | None
     error: float | None
     segments: int | None
-    announced: int | None
+    announced: str
     result: str
 
     @property
@@ -127,45 +142,34 @@ class Run:
         return not self.result and (self.limit is None or self.peak <= self.limit * self.size)
 
 
-def prune(source: str, target: str, verify: str) -> None:
-    """What the child process does; prints one JSON object."""
-    from onnxprune.allocate import Budget, allocate  # noqa: PLC0415  (the parent's memory is not measured)
-    from onnxprune.coupling import couple  # noqa: PLC0415
-    from onnxprune.criteria import score  # noqa: PLC0415
-    from onnxprune.model import load, save  # noqa: PLC0415
-    from onnxprune.proof import memory_needed, prove  # noqa: PLC0415
-    from onnxprune.surgery import remove  # noqa: PLC0415
-
-    model = load(Path(source))
-    coupling = couple(model)
-    plan, reached = allocate(coupling, score(model, coupling, "l2"), Budget(ratio=0.5, round_to=1))
-    removed = remove(model, coupling, plan)
-    answer = {"kept": reached.params, "error": None, "segments": None, "announced": None, "result": ""}
-    if verify == "yes":
-        answer["announced"] = memory_needed(model, coupling, plan)
-        proof = prove(model, coupling, plan, removed)
-        answer |= {"error": proof.error, "segments": proof.segments, "result": "" if proof.ok else proof.reason}
-    save(removed, Path(target))
-    print(json.dumps(answer))
-
-
 def in_process(source: Path, target: Path, *, cuts: bool, proven: bool) -> Run:
-    """Prune in a fresh process and measure it."""
+    """Prune with the command line, in a fresh process, and measure that."""
     size = source.stat().st_size + source.with_suffix(".data").stat().st_size
-    module = ["-m", "benchmarks.big_model", "--child"]
-    child = [sys.executable, *module, str(source), str(target), "yes" if proven else "no"]
+    arguments = ["prune", str(source), "-o", str(target), "--ratio", "0.5", "--round-to", "1", "--json"]
+    child = [sys.executable, "-c", "from onnxprune.cli import main; main()", *arguments]
+    child += [] if proven else ["--no-verify"]
     start = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as out:
-        pid = os.posix_spawn(child[0], child, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, out.fileno(), 1)])
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        actions = [(os.POSIX_SPAWN_DUP2, file.fileno(), number) for number, file in ((1, out), (2, err))]
+        pid = os.posix_spawn(child[0], child, os.environ, file_actions=actions)
         _, status, usage = os.wait4(pid, 0)
         seconds = time.perf_counter() - start
-        out.seek(0)
-        lines = [line for line in out if line.startswith("{")]
-    answer = json.loads(lines[-1]) if lines else {"result": f"exit status {os.waitstatus_to_exitcode(status)}"}
-    found: dict[str, Any] = {key: answer.get(key) for key in ("kept", "error", "segments", "announced")}
-    limit = LIMITS[not cuts, proven]
-    name = "with cuts" if cuts else "without cuts"
-    return Run(name, proven, size, usage.ru_maxrss * 1024, seconds, limit, result=answer["result"], **found)
+        texts = [file.seek(0) or file.read() for file in (out, err)]
+    answer = json.loads(texts[0]) if status == 0 else {"reached": {}, "proof": None}
+    proof = answer["proof"] or {}
+    return Run(
+        model="with cuts" if cuts else "without cuts",
+        proven=proven,
+        size=size,
+        peak=usage.ru_maxrss * 1024,
+        seconds=seconds,
+        limit=LIMITS[not cuts, proven],
+        kept=answer["reached"].get("params"),
+        error=proof.get("error"),
+        segments=proof.get("segments"),
+        announced=next(iter(ANNOUNCED.findall(texts[1])), ""),
+        result="" if status == 0 else f"exit code {os.waitstatus_to_exitcode(status)}: {texts[1].strip()[:200]}",
+    )
 
 
 def runs(folder: Path, gigabytes: float) -> Iterator[Run]:
@@ -180,14 +184,14 @@ def runs(folder: Path, gigabytes: float) -> Iterator[Run]:
 
 
 def _cells(run: Run) -> list[str]:
-    announced = "" if run.announced is None else f" (announced: {run.announced / 1e6:,.0f})"
     return [
         run.model,
         f"{run.size / 1e9:.2f}",
         "proven" if run.proven else "--no-verify",
         percent(run.kept),
         f"{run.seconds:.1f}",
-        f"{run.peak / 1e6:,.0f}{announced}",
+        f"{run.peak / 1e6:,.0f}",
+        f"{run.announced} GB" if run.announced else "-",
         percent(run.peak / run.size),
         percent(run.limit),
         "-" if run.error is None else f"{run.error:.0e}",
@@ -203,11 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, help="where the files are made; the temporary folder by default")
     parser.add_argument("--markdown", action="store_true", help="print Markdown")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
-    parser.add_argument("--child", nargs=3, metavar=("SOURCE", "TARGET", "VERIFY"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    if options.child:
-        prune(*options.child)
-        return 0
     found = []
     for run in runs(options.folder or Path(tempfile.gettempdir()), options.gigabytes):
         found.append(run)

@@ -13,7 +13,8 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ import onnx
 
 from benchmarks.catalogue import SOURCES, Entry, catalogue
 from benchmarks.ours import Row, measure
-from benchmarks.peers import ask
+from benchmarks.peers import Peer
 from benchmarks.tables import emit, percent, save_json
 from onnxprune.coupling import couple
 from onnxprune.errors import OnnxPruneError
@@ -42,22 +43,29 @@ Record = dict[str, Any]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and say with the exit code whether every proof held."""
     options = _options(arguments)
-    earlier = json.loads(options.peers.read_text(encoding="utf-8")) if options.peers else []
-    answers = {record["model"]: {peer: record[peer] for peer in PEERS} for record in earlier}
-    records: list[Record] = []
-    for entry in catalogue():
-        if fnmatch(entry.title, options.only) and not (options.quick and entry.large):
-            known = answers.get(entry.title, dict.fromkeys(PEERS) if options.quick else None)
-            records.append(_record(entry, known))
-            print(f"{_progress(records[-1])}", file=sys.stderr, flush=True)
-            save_json(options.json, records)
-    save_json(options.json, records)
+    records = list(_measured(options))
     emit("Summary", *_summary(records), as_markdown=options.markdown)
     for source in SOURCES:
         rows = [_cells(r) for r in records if r["source"] == source]
         if rows:
             emit(source, COLUMNS, rows, as_markdown=options.markdown)
     return int(any(r["result"].startswith("FAIL") for r in records))
+
+
+def _measured(options: argparse.Namespace) -> Iterator[Record]:
+    """The rows, one model after the other; all so far are in the file."""
+    earlier = json.loads(options.peers.read_text(encoding="utf-8")) if options.peers else []
+    answers = {record["model"]: {peer: record[peer] for peer in PEERS} for record in earlier}
+    done = []
+    with ExitStack() as stack:
+        peers = {name: stack.enter_context(Peer(name)) for name in PEERS}
+        for entry in catalogue():
+            if fnmatch(entry.title, options.only) and not (options.quick and entry.large):
+                known = answers.get(entry.title, dict.fromkeys(PEERS) if options.quick else None)
+                done.append(_record(entry, peers, known))
+                print(_progress(done[-1]), file=sys.stderr, flush=True)
+                save_json(options.json, done)
+                yield done[-1]
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -70,8 +78,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _record(entry: Entry, peers: Record | None) -> Record:
-    """One row of the table, as JSON can hold it; the other tools are asked unless their answers are given."""
+def _record(entry: Entry, peers: Mapping[str, Peer], known: Record | None) -> Record:
+    """One row of the table, as JSON can hold it; the other tools are asked unless their answers are known."""
     record: Record = {"model": entry.title, "source": entry.source, "name": entry.name}
     start = time.perf_counter()
     try:
@@ -80,18 +88,13 @@ def _record(entry: Entry, peers: Record | None) -> Record:
         row = Row(result="no export", detail=f"{type(error).__name__}: {error}".replace("\n", " ")[:200])
         return record | row.as_dict() | dict.fromkeys(PEERS) | {"wall": 0.0}
     record |= measure(proto).as_dict()
-    record |= peers if peers is not None else _ask(entry, proto)
-    return record | {"wall": round(time.perf_counter() - start, 2)}
+    if known is None:
+        module = peers["torch_pruning"].ask(entry.torch_name) if entry.torch_name else None
+        known = {"onnxsim": _onnxsim(peers["onnxsim"], proto), "torch_pruning": module}
+    return record | known | {"wall": round(time.perf_counter() - start, 2)}
 
 
-def _ask(entry: Entry, proto: onnx.ModelProto) -> Record:
-    return {
-        "onnxsim": _onnxsim(proto),
-        "torch_pruning": ask("torch_pruning", entry.torch_name) if entry.torch_name else None,
-    }
-
-
-def _onnxsim(proto: onnx.ModelProto) -> Record:
+def _onnxsim(peer: Peer, proto: onnx.ModelProto) -> Record:
     with tempfile.TemporaryDirectory() as folder:
         path, feeds = Path(folder, "model.onnx"), Path(folder, "feeds.npz")
         onnx.save(proto, path)
@@ -100,7 +103,7 @@ def _onnxsim(proto: onnx.ModelProto) -> Record:
         except OnnxPruneError as error:
             return {"kept": None, "note": f"no inputs: {type(error).__name__}"}
         np.savez(feeds, **inputs)
-        return ask("onnxsim", str(path), str(feeds))
+        return peer.ask(str(path), str(feeds))
 
 
 def _progress(record: Record) -> str:

@@ -31,9 +31,10 @@ REPEATS = 3
 class Row:
     """What onnxprune made of a model. Shares are of the parameters; ``error`` that of the proof.
 
-    ``result``: "ok", "ok, inexact" (all groups are inexact, so they were pruned on request), "nothing" (no unit may
-    go), "vacuous" (proven, but only in front of the outputs), or what failed. ``kept`` counts parameters as `onnxprune.cost` does, ``kept_elements`` as the
-    comparison with other tools does (`benchmarks.counting`). ``seconds``: to find the groups.
+    ``result``: "ok", "vacuous" (they agree, but some output says nothing), "nothing" (no unit may go), or what failed;
+    with ", inexact" where all groups are inexact, which are then pruned on request. ``kept`` counts parameters as
+    `onnxprune.cost` does, ``kept_elements`` as the comparison with other tools does (`benchmarks.counting`).
+    ``seconds``: to find the groups.
     """
 
     parameters: int = 0

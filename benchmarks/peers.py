@@ -1,41 +1,86 @@
 """What other tools make of the same model, each in a process of its own: a crash or a hang is a result too.
 
-``python -m benchmarks.peers onnxsim MODEL.onnx FEEDS.npz`` and ``... torch_pruning NAME`` print one JSON object:
-``kept`` (share of the weight elements, null where it failed) and ``note`` (why, or what is wrong with the result).
+``python -m benchmarks.peers onnxsim`` (or ``torch_pruning``) reads one JSON list of arguments per line and prints one
+JSON object for each: ``kept`` (share of the weight elements, null where it failed) and ``note`` (why). `Peer` starts
+such a process when it is first asked, and again after it has died.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import selectors
 import subprocess
 import sys
+import time
 import warnings
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ask", "main"]
+__all__ = ["Peer", "main"]
 
 ROOT = Path(__file__).resolve().parent.parent
 RATIO = 0.5
+MARK = b'{"kept"'
 
 
-def ask(tool: str, *arguments: str, timeout: float = 180) -> dict[str, Any]:
-    """Run one peer; its answer, or a note on how it died."""
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.peers", tool, *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
-    try:
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return {"kept": None, "note": f"no answer in {timeout:.0f} s"}
-    lines = [line for line in done.stdout.splitlines() if line.startswith('{"kept"')]
-    if lines:
-        return dict(json.loads(lines[-1]))
-    last = (done.stderr.strip().splitlines() or [""])[-1][:80]
-    return {"kept": None, "note": f"process ended with {done.returncode}: {last}"}
+class Peer:
+    """One of the other tools, ready to be asked. A context manager: leaving it ends the process."""
+
+    def __init__(self, tool: str, timeout: float = 120) -> None:
+        self.tool, self.timeout = tool, timeout
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def ask(self, *arguments: str) -> dict[str, Any]:
+        """The tool's answer, or a note on how its process died."""
+        process = self.process if self.process and self.process.poll() is None else self._start()
+        if process.stdin is None or process.stdout is None:
+            raise RuntimeError(self.tool)
+        process.stdin.write(json.dumps(arguments).encode() + b"\n")
+        process.stdin.flush()
+        line = self._line(process.stdout.fileno())
+        if line:
+            return dict(json.loads(line))
+        code = process.poll()
+        self._end()
+        late = f"no answer in {self.timeout:.0f} s"
+        return {"kept": None, "note": late if line is None else f"process ended with {code}"}
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.peers", self.tool]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "2"}, **pipes)
+        return self.process
+
+    def _line(self, channel: int) -> bytes | None:
+        """The line with the answer; empty when the process has ended, None when the time is over."""
+        end, text = time.monotonic() + self.timeout, b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(channel, selectors.EVENT_READ)
+            while (left := end - time.monotonic()) > 0:
+                if not selector.select(left):
+                    return None
+                part = os.read(channel, 1 << 16)
+                text += part
+                found = [line for line in text.split(b"\n")[:-1] if line.startswith(MARK)]
+                if found:
+                    return found[-1]
+                if not part:
+                    return b""
+        return None
+
+    def _end(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+            self.process = None
 
 
 def onnxsim(path: str, feeds: str) -> dict[str, Any]:
@@ -125,10 +170,16 @@ def _shapes(result: Any) -> list[tuple[int, ...]]:
 
 
 def main(arguments: list[str]) -> None:
-    """Run one tool and print its answer."""
+    """Answer one line after the other."""
     warnings.simplefilter("ignore")
     tool = {"onnxsim": onnxsim, "torch_pruning": torch_pruning}[arguments[0]]
-    sys.stdout.write("\n" + json.dumps(tool(*arguments[1:])) + "\n")
+    for line in sys.stdin:
+        try:
+            answer = tool(*json.loads(line))
+        except Exception as error:  # noqa: BLE001  (whatever a peer raises is its result)
+            answer = {"kept": None, "note": type(error).__name__}
+        sys.stdout.write("\n" + json.dumps(answer) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

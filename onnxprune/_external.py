@@ -80,10 +80,11 @@ class ExternalFiles:
             )
         if self.model is None:
             raise ModelLoadError(f"{what}: there is no folder to look in", "Pass the path that the model came from.")
-        path = self.model.parent / location
+        here, behind_link = self.model.parent / location, self.model.resolve().parent / location
+        path = here if here.exists() else behind_link
         if not path.is_file():
             fault = "is not a file" if path.exists() else "is missing"
-            raise ModelLoadError(f"{what} {fault}: expected at {path}", TOGETHER)
+            raise ModelLoadError(f"{what} {fault}: expected at {here}", TOGETHER)
         roots = {self.model.parent.resolve(), self.model.resolve().parent}
         if not any(path.resolve().is_relative_to(root) for root in roots):
             raise ModelLoadError(

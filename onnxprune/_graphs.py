@@ -42,7 +42,7 @@ def free_names(graph: onnx.GraphProto) -> set[str]:
 
 
 def all_names(model: onnx.ModelProto) -> Iterator[str]:
-    """Names of all tensors and nodes, wherever they are."""
+    """Names of all tensors, nodes and operators, wherever they are."""
     yield from _graph_names(model.graph)
     for function in model.functions:
         yield from (*function.input, *function.output)
@@ -58,7 +58,7 @@ def _graph_names(graph: onnx.GraphProto) -> Iterator[str]:
 
 def _node_names(nodes: Iterable[onnx.NodeProto]) -> Iterator[str]:
     for node in nodes:
-        yield node.name
+        yield from (node.name, node.op_type, node.domain)
         yield from (*node.input, *node.output)
         for body in bodies((node,)):
             yield from _graph_names(body)
@@ -70,7 +70,7 @@ def keep_outputs(graph: onnx.GraphProto, names: Iterable[str]) -> None:
     A constant that is an input as well (IR 3) goes from both places: left as an input, it would have to be fed.
     The nodes must be in order, producers first.
     """
-    known = {value.name: value for value in (*graph.value_info, *graph.input, *graph.output)}
+    known = {value.name: value for value in graph.output}  # onnxruntime finds out the types of the others itself
     outputs = [known.get(name) or onnx.ValueInfoProto(name=name) for name in names]
     needed = {value.name for value in outputs}
     kept = []

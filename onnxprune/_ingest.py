@@ -55,7 +55,7 @@ def ingest(proto: onnx.ModelProto, path: Path | None, source: DataFile | MemoryF
 def _weight(home: Home, files: ExternalFiles) -> Weight:
     tensor = home.tensor
     if tensor is None:
-        return home.weight()
+        return _numbers(home)
     _check_type(home.name, tensor)
     if tensor.data_location != TensorProto.EXTERNAL:
         _check_data(home.name, tensor)
@@ -63,6 +63,13 @@ def _weight(home: Home, files: ExternalFiles) -> Weight:
     weight = files.weight(home.name, tensor)
     home.store(weight)
     return TensorWeight(tensor) if tensor.data_location != TensorProto.EXTERNAL else weight
+
+
+def _numbers(home: Home) -> Weight:
+    try:
+        return home.weight()
+    except (TypeError, ValueError) as error:
+        raise ModelLoadError(f"the Constant `{home.name}` holds no numbers: {error}", DAMAGED) from error
 
 
 def _settle_inner(proto: onnx.ModelProto, files: ExternalFiles) -> None:

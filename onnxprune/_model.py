@@ -69,6 +69,10 @@ class Model:
         """The file's name, or the graph's, for messages."""
         return str(self.path) if self.path else f"model `{self.proto.graph.name}`"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Models go to other processes; weights in files stay there."""
+        return _restored, (self.proto, dict(self.weights), self.path, self.external)
+
     def edit(self) -> ModelEditor:
         """A copy to change."""
         return ModelEditor(self)
@@ -191,3 +195,7 @@ def _remove(graph: onnx.GraphProto, names: set[str]) -> None:
     del graph.initializer[:], graph.node[:]
     graph.initializer.extend(initializers)
     graph.node.extend(nodes)
+
+
+def _restored(proto: onnx.ModelProto, weights: dict[str, Weight], path: Path | None, external: bool) -> Model:
+    return Model(proto, MappingProxyType(weights), path, external)

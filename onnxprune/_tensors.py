@@ -89,18 +89,25 @@ def constants(graph: onnx.GraphProto) -> dict[str, Home]:
     """Tensor name -> home, for all initializers and the Constant nodes with a dense value."""
     homes = {tensor.name: Home(tensor.name, tensor) for tensor in graph.initializer}
     for node in graph.node:
-        if is_constant(node) and len(node.attribute) == 1:
-            attribute = node.attribute[0]
-            if attribute.name == "value" and attribute.HasField("t"):
-                homes[node.output[0]] = Home(node.output[0], attribute.t, node)
-            elif attribute.name in NUMBERS:
-                homes[node.output[0]] = Home(node.output[0], None, node)
+        home = home_of(node)
+        if home is not None:
+            homes[home.name] = home
     return homes
+
+
+def home_of(node: onnx.NodeProto) -> Home | None:
+    """The home in a Constant node with a dense value of numbers; None for every other node."""
+    if not is_constant(node) or len(node.attribute) != 1:
+        return None
+    attribute = node.attribute[0]
+    if attribute.name == "value" and attribute.HasField("t"):
+        return Home(node.output[0], attribute.t, node)
+    return Home(node.output[0], None, node) if attribute.name in NUMBERS else None
 
 
 def inner_tensors(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto]]:
     """(where, tensor) for every dense tensor that is not a constant of the main graph."""
-    yield from _attribute_tensors(node for node in model.graph.node if not is_constant(node))
+    yield from _attribute_tensors(node for node in model.graph.node if home_of(node) is None)
     for function in model.functions:
         yield from _attribute_tensors(function.node)
 

@@ -15,10 +15,11 @@ from graphlib import CycleError, TopologicalSorter
 
 import onnx
 
-from onnxprune._graphs import bodies, free_names
+from onnxprune._graphs import all_names, bodies, free_names
 
 __all__ = ["Problem", "problems", "sort_nodes"]
 
+DAMAGED = "The file is damaged: download or export it again."
 EXPORT_AGAIN = "Export the model again; if the file was edited by hand, undo that edit."
 SHOWN = 6  # nodes of a cycle that are spelled out
 
@@ -34,6 +35,9 @@ class Problem:
 def problems(model: onnx.ModelProto) -> Iterator[Problem]:
     """All structural problems, the ones to mend first in front; none for a sound model."""
     yield from _header(model)
+    if not all(isinstance(name, str) for name in all_names(model)):
+        yield Problem("a name is not valid UTF-8 text", DAMAGED)
+        return
     yield from _scope(_Scope.of_graph(model.graph, "the graph"), ())
     for function in model.functions:
         yield from _scope(_Scope.of_function(function), ())

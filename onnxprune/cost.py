@@ -6,9 +6,9 @@ A *parameter* is an element of a constant that some node reads, if the constant
 * is floating point and anything but an index, a condition, a size, or the scale of a quantised tensor: running
   statistics, initial states, divisors;
 
-constants without axes (the 0.5 inside a GELU) and factors of sizes are settings, not parameters. A matrix that several nodes share counts
-once; a vector (at most one axis longer than 1) counts for every node that reads it, since exporters store equal
-vectors of several layers once. Of weights packed into bytes (MatMulNBits) every number counts.
+constants without axes (the 0.5 inside a GELU) and factors of sizes are settings, not parameters. A matrix that several
+nodes share counts once; a vector (at most one axis longer than 1) counts for every node that reads it, since exporters
+store equal vectors of several layers once. Of weights packed into bytes (MatMulNBits) every number counts.
 *Bytes* are those of the parameters, as an ONNX file stores them (4-bit types packed); the size of a file is measured
 on the file. *MACs* come from the operators' rules (0 for an operator whose rule has none). *Activation bytes* are the
 peak over the execution order: every tensor that depends on a graph input is a buffer from the node that makes it to

@@ -253,7 +253,8 @@ def _collect(t: Ties, solution: Solution, inexact: Bools, hazards: Bools) -> Cou
     useful = np.zeros(count, np.bool_)
     real = owners >= 0
     useful[solution.labels[real & linear[owners]]] = True
-    free = useful & ~solution.frozen
+    # a component of one element is a row of a table that nobody reads, not a feature
+    free = useful & ~solution.frozen & (np.bincount(solution.labels[real], minlength=count) > 1)
     chosen = np.flatnonzero(real & free[solution.labels])
     order_of_axis = _axis_order(t)
     group_of, unit_of, groups = _group(t, solution.labels[chosen], owners[chosen], offsets[chosen], order_of_axis)

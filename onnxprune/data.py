@@ -126,7 +126,7 @@ def batches(dataset: Dataset, size: int = 64, limit: int | None = None) -> Itera
 
 
 def _rows(array: Array, rows: slice, missing: int, dtype: np.dtype[Any] | None) -> Array:
-    part = np.ascontiguousarray(array[rows], dtype)
+    part = np.asarray(array[rows], dtype, order="C")
     return np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
 
 
@@ -153,11 +153,11 @@ def _open_file(path: Path, split: str | None) -> Dataset:
 
 
 def _open_npz(path: Path, split: str | None) -> Dataset:
-    loaded = np.load(path, allow_pickle=False)
-    if not isinstance(loaded, np.lib.npyio.NpzFile):
-        raise DataError(f"{path}: holds one array, not an archive of arrays", "Write it with numpy.savez.")
-    with loaded as archive:
-        return _pick(archive, split, path.name)
+    with path.open("rb") as file:
+        loaded = np.load(file, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise DataError(f"{path}: holds one array, not an archive of arrays", "Write it with numpy.savez.")
+        return _pick(loaded, split, path.name)
 
 
 def _open_npy(path: Path, split: str | None) -> Dataset:
@@ -165,7 +165,8 @@ def _open_npy(path: Path, split: str | None) -> Dataset:
         raise DataError(f"{path}: a pair of .npy files has no splits", "Leave the split out.")
     partner = path.with_name(f"y{path.name[1:]}")
     paired = path.name.startswith("x") and partner.is_file()
-    x, y = (np.load(p, mmap_mode="r", allow_pickle=False) if p else None for p in (path, partner if paired else None))
+    x = np.load(path, mmap_mode="r", allow_pickle=False)
+    y = np.load(partner, mmap_mode="r", allow_pickle=False) if paired else None
     return Dataset({"x": x}, y, name=path.name)
 
 
@@ -205,7 +206,8 @@ def _check_type(dataset: Dataset, info: TensorInfo, array: Array) -> None:
     have, want = array.dtype, np.dtype(info.dtype)
     floats = _is_float(have) and _is_float(want)
     widened = have.kind in "iu" and want.kind in "iu" and np.can_cast(have, want, "safe")
-    if have != want and not floats and not widened:
+    text = want == np.dtype(object) and have.kind in "USO"
+    if have != want and not floats and not widened and not text:
         raise DataError(_mismatch(dataset, info, array), f"Convert it: x.astype({want.name!r}).")
 
 
@@ -217,6 +219,8 @@ def _is_float(dtype: np.dtype[Any]) -> bool:
 def _check_shape(dataset: Dataset, info: TensorInfo, array: Array, sizes: dict[str, tuple[int, str]]) -> None:
     """Compare all axes but that of the samples; a symbolic size must be the same wherever its name stands."""
     want, have = info.shape, array.shape
+    if not info.ranked:
+        return
     fits = len(want) == len(have) and all(
         not isinstance(w, int) or w == h for w, h in zip(want[1:], have[1:], strict=True)
     )

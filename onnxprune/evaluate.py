@@ -43,9 +43,9 @@ class Metric:
 
 
 class _Part(Protocol):
-    """Sums up over batches, then tells its metrics."""
+    """Sums up over batches how the outputs stand to the labels, then tells its metrics."""
 
-    def add(self, outputs: Mapping[str, Array], batch: Batch, reference: Mapping[str, Array]) -> None: ...
+    def add(self, outputs: Mapping[str, Array], labels: Array) -> None: ...
 
     def metrics(self) -> tuple[Metric, ...]: ...
 
@@ -73,18 +73,22 @@ def evaluate(
     run = session(model, provider=provider, threads=threads)
     base = None if original is None else session(original, provider=provider, threads=threads)
     data = fit(dataset, run.inputs)
-    parts: list[_Part] = []
+    labelled: _Part | None = None
+    fidelity: _Fidelity | None = None
     done = 0
     for batch in batches(data, size):
         outputs = _trim(run.run(batch.feeds), batch)
-        reference = {} if base is None else _trim(base.run(batch.feeds), batch)
-        parts = parts or _parts(data, outputs, batch, reference)
-        for part in parts:
-            part.add(outputs, batch, reference)
+        if batch.labels is not None:
+            labelled = labelled or _label_part(data, outputs, batch.labels)
+            labelled.add(outputs, batch.labels)
+        if base is not None:
+            reference = _trim(base.run(batch.feeds), batch)
+            fidelity = fidelity or _Fidelity(outputs, reference)
+            fidelity.add(outputs, reference, batch.count)
         done += batch.count
         if progress:
             progress(done, len(data))
-    return tuple(metric for part in parts for metric in part.metrics())
+    return (*(labelled.metrics() if labelled else ()), *(fidelity.metrics() if fidelity else ()))
 
 
 def _trim(outputs: Mapping[str, Array], batch: Batch) -> dict[str, Array]:
@@ -93,15 +97,6 @@ def _trim(outputs: Mapping[str, Array], batch: Batch) -> dict[str, Array]:
     return {
         name: array[: batch.count] if array.ndim and len(array) == size else array for name, array in outputs.items()
     }
-
-
-def _parts(data: Dataset, outputs: Mapping[str, Array], batch: Batch, reference: Mapping[str, Array]) -> list[_Part]:
-    parts: list[_Part] = []
-    if batch.labels is not None:
-        parts.append(_label_part(data, outputs, batch.labels))
-    if reference:
-        parts.append(_Fidelity(data, outputs, reference))
-    return parts
 
 
 def _label_part(data: Dataset, outputs: Mapping[str, Array], labels: Array) -> _Part:
@@ -156,9 +151,9 @@ class _Classes:
         self.right = {True: 0, False: 0}  # under probabilities, under logits: they differ in the binary case
         self.loss = {True: 0.0, False: 0.0}
 
-    def add(self, outputs: Mapping[str, Array], batch: Batch, reference: Mapping[str, Array]) -> None:
+    def add(self, outputs: Mapping[str, Array], labels: Array) -> None:
         output = outputs[self.output].astype(np.float64)
-        labels = np.asarray(batch.labels).reshape(-1).astype(np.int64)
+        labels = labels.reshape(-1).astype(np.int64)
         scores = output.reshape(-1, 1) if self.axis < 0 else np.moveaxis(output, self.axis, -1)
         scores = scores.reshape(labels.size, -1)
         self._check(labels, scores.shape[1])
@@ -194,7 +189,7 @@ def _logs(scores: Floats, probable: bool) -> Floats:
     """Log-probabilities, shape (rows, classes); one column of scores is the second of two classes."""
     if probable:
         both = np.hstack([1 - scores, scores]) if scores.shape[1] == 1 else scores
-        return np.log(np.clip(both, TINY, None))
+        return np.asarray(np.log(np.clip(both, TINY, None)))
     logits = np.hstack([np.zeros_like(scores), scores]) if scores.shape[1] == 1 else scores
     with np.errstate(invalid="ignore", over="ignore"):
         shifted = logits - logits.max(axis=1, keepdims=True)
@@ -208,9 +203,8 @@ class _Decided:
     def __init__(self, output: str) -> None:
         self.output, self.right, self.count = output, 0, 0
 
-    def add(self, outputs: Mapping[str, Array], batch: Batch, reference: Mapping[str, Array]) -> None:
-        labels = np.asarray(batch.labels).reshape(-1)
-        self.right += int((outputs[self.output].reshape(-1) == labels).sum())
+    def add(self, outputs: Mapping[str, Array], labels: Array) -> None:
+        self.right += int((outputs[self.output].reshape(-1) == labels.reshape(-1)).sum())
         self.count += labels.size
 
     def metrics(self) -> tuple[Metric, ...]:
@@ -223,9 +217,8 @@ class _Regression:
     def __init__(self, output: str) -> None:
         self.output, self.total, self.count = output, 0.0, 0
 
-    def add(self, outputs: Mapping[str, Array], batch: Batch, reference: Mapping[str, Array]) -> None:
-        labels = np.asarray(batch.labels, np.float64).reshape(-1)
-        error = outputs[self.output].astype(np.float64).reshape(-1) - labels
+    def add(self, outputs: Mapping[str, Array], labels: Array) -> None:
+        error = outputs[self.output].astype(np.float64).reshape(-1) - labels.reshape(-1)
         self.total += float((error**2).sum())
         self.count += labels.size
 
@@ -240,7 +233,7 @@ class _Fidelity:
     the largest absolute difference; for score vectors the share of equal top classes.
     """
 
-    def __init__(self, data: Dataset, outputs: Mapping[str, Array], reference: Mapping[str, Array]) -> None:
+    def __init__(self, outputs: Mapping[str, Array], reference: Mapping[str, Array]) -> None:
         both = [n for n, o in outputs.items() if _is_float(o) and n in reference and reference[n].shape == o.shape]
         if not both:
             raise DataError(
@@ -256,11 +249,11 @@ class _Fidelity:
         self.cosine = self.divergence = self.worst = 0.0
         self.agree = 0
 
-    def add(self, outputs: Mapping[str, Array], batch: Batch, reference: Mapping[str, Array]) -> None:
+    def add(self, outputs: Mapping[str, Array], reference: Mapping[str, Array], count: int) -> None:
         ours, theirs = (o[self.output].astype(np.float64) for o in (outputs, reference))
-        self.samples += batch.count
+        self.samples += count
         self.worst = max(self.worst, float(np.abs(ours - theirs).max(initial=0.0)))
-        flat = [a.reshape(batch.count, -1) for a in (ours, theirs)]
+        flat = [a.reshape(count, -1) for a in (ours, theirs)]
         norms = np.linalg.norm(flat[0], axis=1) * np.linalg.norm(flat[1], axis=1)
         self.cosine += float(((flat[0] * flat[1]).sum(axis=1) / np.maximum(norms, TINY)).sum())
         if self.axis is not None:

@@ -140,11 +140,8 @@ def prune(  # noqa: PLR0913 - one argument for each option of the command, so th
             )
         check_model(plan, model.hash, model.path.name if model.path else "")
         request = replace(request, options=plan.options, granularity="unit" if plan.units else "weight")
-        budget = None
-    else:
-        budget = Budget(ratio, scope, dict(group_ratios or {}), tuple(skip), round_to, target_params, target_macs)
-    work = _Work(model, request, progress or (lambda stage, done, total: None))
-    return work.run(budget if plan is None else plan, verify=verify, data=data, notify=notify)
+    wanted = plan or Budget(ratio, scope, dict(group_ratios or {}), tuple(skip), round_to, target_params, target_macs)
+    return _Work(model, request, progress).run(wanted, verify=verify, data=data, notify=notify)
 
 
 def analyse(model: Model, options: Options | None = None) -> tuple[Model, Coupling]:
@@ -172,13 +169,14 @@ def _not_finite(array: np.ndarray[Any, np.dtype[Any]]) -> int:
 class _Work:
     """One pruning, stage by stage, each timed and announced."""
 
-    def __init__(self, model: Model, request: Request, progress: Progress) -> None:
+    def __init__(self, model: Model, request: Request, progress: Progress | None) -> None:
         self.model, self.request, self.progress = model, request, progress
         self.timings: dict[str, float] = {}
 
     @contextmanager
     def stage(self, name: str, words: str) -> Iterator[None]:
-        self.progress(words, 0, 0)
+        if self.progress:
+            self.progress(words, 0, 0)
         start = time.perf_counter()
         try:
             yield

@@ -104,7 +104,7 @@ def save(model: Model, path: str | os.PathLike[str], *, external: bool | None = 
     ``external``: weights go to ``<path>.data``; None does so where the model came from such files or is larger than
     one protobuf message holds. Parent folders are not made. Raises ModelSaveError.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     check_structure(model.proto, model.label, ModelSaveError)
     filled = model.filled()
     if external is None:
@@ -158,6 +158,8 @@ def _open(path: Path) -> DataFile:
             f"{path} is a folder, not an ONNX file",
             f"It holds {inside[0]}: name that file." if inside else "Name the .onnx file.",
         )
+    if not path.is_file():
+        raise ModelLoadError(f"{path} is not a regular file", "Name the .onnx file.")
     try:
         file = DataFile(path)
     except OSError as error:

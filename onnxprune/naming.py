@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from onnxprune.graph import Graph, Node
 from onnxprune.ops.ties import Ties
 from onnxprune.values import Member
@@ -13,6 +15,7 @@ from onnxprune.values import Member
 __all__ = ["GroupName", "group_names", "node_title"]
 
 WEIGHT_NAME = re.compile(r"^(?P<layer>.+?)[./](weight|bias|kernel|W|weight_.*|kernel:0|kernel/read)(::\d+)?$")
+TENSORFLOW_NAME = re.compile(r"^(?P<layer>.+?)/[A-Za-z0-9_]+/(merged_input|ReadVariableOp(_\d+)?)(:\d+)?(::\d+)?$")
 ANONYMOUS = re.compile(r"^(onnx::|val_|const|_|\d+$|node_|new_const)")
 WRAPPERS = ("StatefulPartitionedCall", "model", "sequential", "functional")
 
@@ -34,7 +37,7 @@ def group_names(t: Ties, firsts: Sequence[tuple[str, int]], members: Sequence[tu
         node = t.graph.producer.get(tensor)
         title = node_title(t.graph, node) if node else tensor
         per_unit = _positions_per_unit(mine, tensor, axis)
-        kind = _kind(t, tensor, mine, per_unit)
+        kind = _kind(t, (tensor, axis), mine, per_unit)
         text = f"{title} ({kind})" if kind.startswith("head") else title
         seen[text] = seen.get(text, 0) + 1
         result.append(GroupName(f"{text}#{seen[text]}" if seen[text] > 1 else text, kind, per_unit))
@@ -48,8 +51,11 @@ def _positions_per_unit(members: Sequence[Member], tensor: str, axis: int) -> in
     return 1
 
 
-def _kind(t: Ties, tensor: str, members: Sequence[Member], per_unit: int) -> str:
-    known = t.kinds.get(tensor, "channels")
+def _kind(t: Ties, first: tuple[str, int], members: Sequence[Member], per_unit: int) -> str:
+    known = t.kinds.get(first[0], "channels")
+    if any((m.tensor, m.axis) in t.attends for m in members):
+        unit = next(m.index[m.unit == 0] for m in members if (m.tensor, m.axis) == first)
+        return "heads" if per_unit > 1 and np.ptp(unit) == per_unit - 1 else "head dimensions"
     if known == "neurons" and per_unit > 1 and any(_is_head_axis(t, m) for m in members):
         return "heads" if t.options.attention == "heads" else "head dimensions"
     return known
@@ -64,7 +70,7 @@ def _is_head_axis(t: Ties, member: Member) -> bool:
 def node_title(graph: Graph, node: Node) -> str:
     """The layer that a node belongs to, read off its weights' names, else off its own."""
     for tensor in _parameter_names(graph, node):
-        found = WEIGHT_NAME.match(tensor)
+        found = WEIGHT_NAME.match(tensor) or TENSORFLOW_NAME.match(tensor)
         if found and not ANONYMOUS.match(tensor):
             return _tidy(found["layer"])
     if node.scope:

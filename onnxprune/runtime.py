@@ -10,13 +10,12 @@ from __future__ import annotations
 import ctypes
 import io
 import json
-import re
 import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -33,9 +32,11 @@ from onnx import TensorProto, helper
 
 from onnxprune._feeds import TensorInfo, check_feeds, model_inputs
 from onnxprune._graphs import keep_outputs
+from onnxprune._messages import translated
 from onnxprune._model import Model
 from onnxprune._tensors import constants
-from onnxprune.errors import ModelError, OptionError, UnsupportedModel
+from onnxprune._wire import MARKER
+from onnxprune.errors import OptionError, UnsupportedModel
 from onnxprune.weights import PACKED_BITS, dtype_of, type_of
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
 Array = NDArray[Any]
 
 NATIVE = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+IN_PLACE_FROM = 1 << 20  # bytes; onnxruntime may want to look into smaller weights while it loads a model
 FATAL = 4  # onnxruntime's log level at which it is silent
 UPDATE = "Update onnxruntime, or export the model for an older version."
 
@@ -64,15 +66,6 @@ ERRORS: tuple[type[Exception], ...] = (
     ValueError,
     *(kind for kind in _OWN if isinstance(kind, type) and issubclass(kind, Exception)),
 )
-UNSUPPORTED = (
-    "Could not find an implementation",
-    "is not a registered function/op",
-    "No Op registered",
-    "No opset import for domain",
-    "not currently registered or supported",
-)
-# What onnxruntime puts around its message: error number, source line, C++ function.
-NOISE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : |\S*onnxruntime_src/\S+:\d+ .*?\)>?(?: const)? (?=\S)")
 
 
 @dataclass(frozen=True)
@@ -121,7 +114,7 @@ class Session:
                 values = {name: _to_ort(np.asarray(value)) for name, value in feeds.items()}
                 found = [_to_numpy(value) for value in self._native.run_with_ort_values(names, values)]
         except ERRORS as error:
-            raise _translated(error, f"{self._label} failed to run") from error
+            raise translated(error, f"{self._label} failed to run") from error
         return dict(zip(names, found, strict=True))
 
     def events(self) -> list[dict[str, Any]]:
@@ -169,9 +162,10 @@ def session(
         options.profile_file_prefix = str(Path(folder, "profile"))
     names = tuple(value.name for value in proto.graph.output)
     try:
-        native = _native(proto.SerializeToString(), options, device)
+        with _marker_file(options):
+            native = _native(proto.SerializeToString(), options, device)
     except ERRORS as error:
-        raise _translated(error, f"onnxruntime {ort.__version__} cannot load {model.label}") from error
+        raise translated(error, f"onnxruntime {ort.__version__} cannot load {model.label}") from error
     made = Session(native, model, names, kept)
     if folder:
         weakref.finalize(made, shutil.rmtree, folder, ignore_errors=True)
@@ -280,10 +274,11 @@ def _hand_over(
 ) -> list[ort.OrtValue]:
     """Give onnxruntime the data of every marker: as an array beside the proto, or inline where it has no array type.
 
-    It copies external initializers. Those that are named a second time, as shared ones, it reads in place; but then
-    it ignores what its optimizer made of them (a transposed weight, for one), so that this needs the optimizer off.
+    It copies external initializers, and reads shared ones in place. But of a shared one it ignores what its optimizer
+    made (a transposed weight, for one), so that ``in_place`` needs the optimizer off.
     """
-    names, values = [], []
+    copied: dict[str, ort.OrtValue] = {}
+    shared: dict[str, ort.OrtValue] = {}
     for name, home in constants(proto.graph).items():
         if home.tensor is None or home.tensor.data_location != TensorProto.EXTERNAL:
             continue
@@ -291,14 +286,22 @@ def _hand_over(
         if weight.onnx_type in PACKED_BITS:
             home.store(weight, limit=inf)
         else:
-            names.append(name)
-            values.append(_to_ort(weight.array()))
-    if names:
-        options.add_external_initializers(names, values)
-    for name, value in zip(names, values, strict=True):
-        if in_place:
-            options.add_initializer(name, value)
-    return values
+            large = in_place and weight.nbytes >= IN_PLACE_FROM
+            (shared if large else copied)[name] = _to_ort(weight.array())
+    if copied:
+        options.add_external_initializers(list(copied), list(copied.values()))
+    for name, value in shared.items():
+        options.add_initializer(name, value)
+    return [*copied.values(), *shared.values()]
+
+
+@contextmanager
+def _marker_file(options: ort.SessionOptions) -> Iterator[None]:
+    """An empty file under the name in the markers: onnxruntime looks whether there is one, and does not read it."""
+    with tempfile.TemporaryDirectory(prefix="onnxprune-") as folder:
+        Path(folder, MARKER).touch()
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+        yield
 
 
 def _native(content: bytes, options: ort.SessionOptions, device: str) -> ort.InferenceSession:
@@ -392,10 +395,3 @@ def _to_numpy(value: ort.OrtValue) -> Array:
     shape = tuple(value.shape())
     raw = ctypes.string_at(value.data_ptr(), prod(shape) * dtype.itemsize)
     return np.frombuffer(bytearray(raw), dtype).reshape(shape)
-
-
-def _translated(error: Exception, what: str) -> ModelError:
-    text = NOISE.sub("", str(error)).strip()
-    if any(words in text for words in UNSUPPORTED):
-        return UnsupportedModel(f"{what}: {text}", "Update onnxruntime, or export the model for another opset or with other operators.")
-    return ModelError(f"{what}: {text}", "If the model ran elsewhere, compare the versions of onnxruntime.")

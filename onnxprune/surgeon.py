@@ -136,36 +136,31 @@ class Surgeon:
             return
         if now.shape != wanted.shape:
             raise SurgeryError(f"Input {k} of {node} has another length after the cut", "Skip this group.")
-        factors = np.ones_like(now)
-        divisors = np.ones_like(now)
+        factors, divisors, terms = np.ones_like(now), np.ones_like(now), np.zeros_like(now)
         for i, (a, b) in enumerate(zip(now.reshape(-1).tolist(), wanted.reshape(-1).tolist(), strict=True)):
-            if a != b and a > 0:
+            if a == b:
+                continue
+            if a > 0:
                 common = gcd(a, b)
                 factors.reshape(-1)[i], divisors.reshape(-1)[i] = b // common, a // common
-        self._scale(node, k, factors, divisors)
+            else:  # a size that was divided down to nothing: no factor leads back
+                factors.reshape(-1)[i], terms.reshape(-1)[i] = 0, b
+        self._compute(node, k, ("Mul", factors), ("Div", divisors), ("Add", terms))
 
-    def _scale(self, node: Node, k: int, factors: Array, divisors: Array | None) -> None:
-        source = self.local(node, node.inputs[k])
-        base = f"{source}.cut"
-        product = self.fresh(base)
-        steps = [
-            onnx.helper.make_node(
-                "Mul", [source, self.add_constant(f"{base}.times", factors)], [product], name=self.fresh(f"{base}/Mul")
-            )
-        ]
-        if divisors is not None:
-            quotient = self.fresh(base)
-            steps.append(
-                onnx.helper.make_node(
-                    "Div",
-                    [product, self.add_constant(f"{base}.over", divisors)],
-                    [quotient],
-                    name=self.fresh(f"{base}/Div"),
-                )
-            )
-            product = quotient
-        self.insert_before(node, steps)
-        self.set_input(node, k, product)
+    def _compute(self, node: Node, k: int, *steps: tuple[str, Array]) -> None:
+        """Put arithmetic with constants between the node and what it reads; steps that change nothing are left out."""
+        tensor = self.local(node, node.inputs[k])
+        base = f"{tensor}.cut"
+        nodes = []
+        for op, constant in steps:
+            if (constant == (0 if op == "Add" else 1)).all():
+                continue
+            result = self.fresh(base)
+            operand = self.add_constant(f"{base}.{op.lower()}", constant)
+            nodes.append(onnx.helper.make_node(op, [tensor, operand], [result], name=self.fresh(f"{base}/{op}")))
+            tensor = result
+        self.insert_before(node, nodes)
+        self.set_input(node, k, tensor)
 
     # -- what is left to do -------------------------------------------------------------------------------------------
 
@@ -183,7 +178,7 @@ class Surgeon:
                     continue
                 if not np.issubdtype(old.dtype, np.floating) or old.shape != new.shape:
                     raise SurgeryError(f"{node} uses the size of a cut axis as a number", "Skip this group.")
-                self._scale(node, k, np.asarray(old / new, old.dtype), None)
+                self._compute(node, k, ("Mul", np.asarray(old / new, old.dtype)))
 
     def _is_mean(self, node: Node, k: int) -> bool:
         source = self.graph.producer.get(node.inputs[0])

@@ -22,7 +22,7 @@ Array = NDArray[Any]
 
 def model(text: str, opset: int = 17, ir: int = 8, **weights: Array) -> Model:
     """A model from onnx's textual form, ``(inputs) => (outputs) { nodes }``, and its initializers."""
-    header = f'<ir_version: {ir}, opset_import: ["": {opset}, "com.microsoft": 1]>'
+    header = f'<ir_version: {ir}, opset_import: ["": {opset}, "com.microsoft": 1, "ai.onnx.ml": 3]>'
     proto = onnx.parser.parse_model(f"{header} g {text}")
     proto.graph.initializer.extend(onnx.numpy_helper.from_array(v, k) for k, v in weights.items())
     return from_proto(proto)

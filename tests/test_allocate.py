@@ -188,7 +188,7 @@ def test_targets_are_met_with_the_fewest_units(
     field = {"target_params": "parameters", "target_macs": "macs"}[option]
     costs = CostModel(coupling)
     try:
-        plan, reached = chosen(coupling, scores, **{option: part}, round_to=step)
+        plan, reached = chosen(coupling, scores, **{option: part}, round_to=step, scope="global")
     except BudgetError:
         with pytest.raises(BudgetError, match=option):
             chosen(coupling, scores, **{option: part}, round_to=step)
@@ -423,3 +423,13 @@ def test_the_default_step_is_the_measured_one(monkeypatch: pytest.MonkeyPatch) -
     plan, reached = allocate(coupling, scores, Budget(ratio=0.4))
     assert reached.round_to == 8
     assert plan.recipe["round_to"] == 8
+
+
+def test_a_target_without_a_threshold_shrinks_all_groups_at_the_same_pace() -> None:
+    _, coupling, scores = case([0, 2, 3])
+    plan, _ = chosen(coupling, scores, target_params=0.5, scope="local", round_to=1)
+    for group in coupling.groups:
+        gone = plan.units[group.name]
+        assert np.array_equal(gone, np.sort(np.argsort(scores[group.name], kind="stable")[: gone.size]))
+    shares = [plan.units[g.name].size / g.units for g in coupling.groups]
+    assert max(shares) - min(shares) <= max(1 / g.units for g in coupling.groups) + 1e-9

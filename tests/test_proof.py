@@ -338,6 +338,18 @@ class TestDecisions:
         assert proof.ok
         assert "z" in proof.compared_at
 
+    def test_too_many_flips(self) -> None:
+        """A threshold that moved is no tie, though all in front of it and behind it agrees."""
+        text = """(float[N,6] x) => (float[N,4] y) {
+            a = MatMul(x, w1) h = Relu(a) z = MatMul(h, w2) g = Greater(z, bound) y = Where(g, z, low) }"""
+        numbers = {"bound": np.array(0.1, np.float32), "low": np.array(-1, np.float32)}
+        original = model(text, w1=normal(6, 8), w2=normal(8, 4), **numbers)
+        coupling, plan, removed = pieces(original)
+        editor = removed.edit()
+        editor.set_weight("bound", np.array(0.3, np.float32))
+        with pytest.raises(ProofError, match=r"decisions differ, too many to be ties"):
+            assert_proven(prove(original, coupling, plan, editor.build()))
+
     def test_random_numbers_are_taken_over(self) -> None:
         text = """(float[N,6] x) => (float[N,4] y) {
             u = RandomUniformLike(x) s = Add(x, u) a = MatMul(s, w1) h = Relu(a) y = MatMul(h, w2) }"""

@@ -33,7 +33,7 @@ __all__ = ["Cells", "Cluster", "Limit", "Steps", "cells_of", "fit"]
 Bools = NDArray[np.bool_]
 
 RANK_UP_TO = 300  # cells; the rank of a larger system is not looked at
-SECONDS = 5.0  # for one cluster
+SECONDS = 5.0  # for one cluster; what is not solved by then stays whole
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,7 @@ class _Choice:
         self.starts = np.cumsum([0, *self.sizes])
         self.group = np.repeat(np.arange(self.sizes.size), self.sizes)
         self.scores = np.concatenate([_checked(scores, g.name, g.units) for g in coupling.groups])
+        self.local = budget.scope == "local"
         self.cells = cells_of(coupling)
         self.rank = _rank(self.group, self.scores)  # 0 goes first
         self.rank_in_cell = _rank(self.cells.cell, self.scores)
@@ -76,9 +77,14 @@ class _Choice:
 
     @cached_property
     def order(self) -> Ints:
-        """The units that compete, lowest score first; the best of each group is not among them."""
+        """The units that compete, in the order in which they go; the best of each group is not among them.
+
+        With one threshold over all groups (``global``) the lowest score goes first. With ``local`` every group
+        shrinks at the same pace: the unit goes first that comes earliest in its own group, relative to its size.
+        """
         candidates = np.flatnonzero(self.free & (self.rank < self.sizes[self.group] - 1))
-        return candidates[np.argsort(self.scores[candidates], kind="stable")]
+        pace = (self.rank[candidates] + 1) / self.sizes[self.group[candidates]] if self.local else self.scores[candidates]
+        return candidates[np.lexsort((self.scores[candidates], pace))]
 
     @cached_property
     def _tables(self) -> tuple[Ints, Ints]:

@@ -32,7 +32,7 @@ RATIO = 0.5
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(name="demo", epilog=examples("onnxprune demo", "onnxprune demo --out /tmp/demo"))(run_demo)
+    app.command(name="demo", epilog=examples("onnxprune demo", "onnxprune demo --out results"))(run_demo)
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,8 @@ def run_demo(
         show("")
         if section.rows:
             show(table(section.title, section.columns, section.rows, right=section.right))
+        else:
+            show(section.title, style="bold")
         for line in section.text:
             show(line)
 

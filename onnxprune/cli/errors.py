@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import typer.main
 
-from onnxprune.cli.app import app
+from onnxprune.cli.commands import app
 from onnxprune.cli.console import say
 from onnxprune.errors import OnnxPruneError
 

@@ -41,7 +41,9 @@ def evaluate_model(
     original: Annotated[
         Path | None,
         typer.Option(
-            "--original", metavar="MODEL", help="Compare with this model, too; labels are not needed then.",
+            "--original",
+            metavar="MODEL",
+            help="Compare with this model, too; labels are not needed then.",
             show_default=False,
         ),
     ] = None,
@@ -53,9 +55,7 @@ def evaluate_model(
     with progress("reading") as report:
         loaded = load(model)
         base = None if original is None else load(original)
-        found = evaluate(
-            loaded, dataset, original=base, progress=lambda done, total: report("evaluating", done, total)
-        )
+        found = evaluate(loaded, dataset, original=base, progress=lambda done, total: report("evaluating", done, total))
         report("measuring latency", 0, 0)
         latency = latency_of(loaded, dataset)
     if json:

@@ -119,8 +119,8 @@ def _print(path: Path, model: Model, coupling: Coupling, total: Cost, groups: tu
         show(table("Frozen", ("axes", "reason", "where"), reasons(coupling.frozen), right=(0,)))
     if coupling.unknown_ops:
         show("")
-        rows = [(op, str(nodes)) for op, nodes in coupling.unknown_ops.items()]
-        show(table("Operators without a rule: what they touch is frozen", ("operator", "nodes"), rows, right=(1,)))
+        unknown = [(op, str(nodes)) for op, nodes in coupling.unknown_ops.items()]
+        show(table("Operators without a rule: what they touch is frozen", ("operator", "nodes"), unknown, right=(1,)))
 
 
 def reasons(frozen: tuple[Frozen, ...]) -> list[tuple[str, str, str]]:

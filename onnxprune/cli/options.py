@@ -103,17 +103,24 @@ InexactOption = Annotated[
     ),
 ]
 AttentionOption = Annotated[
-    Attention, typer.Option("--attention", help="Remove whole heads, or dimensions inside all heads.")
+    Attention,
+    typer.Option("--attention", metavar="heads|dims", help="Remove whole heads, or dimensions inside all heads."),
 ]
 NormGroupsOption = Annotated[
-    NormGroups, typer.Option("--norm-groups", help="Remove whole normalisation groups, or channels within each.")
+    NormGroups,
+    typer.Option(
+        "--norm-groups", metavar="whole|within", help="Remove whole normalisation groups, or channels within each."
+    ),
 ]
 
 CriterionOption = Annotated[
     str, typer.Option("--criterion", metavar="NAME", help="How importance is scored: l1, l2, linf, random, ...")
 ]
 GranularityOption = Annotated[
-    Granularity, typer.Option("--granularity", help="Whole units (filters, neurons, heads), or single weights.")
+    Granularity,
+    typer.Option(
+        "--granularity", metavar="unit|weight", help="Whole units (filters, neurons, heads), or single weights."
+    ),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", metavar="N", help="For everything that is drawn at random.")]
 DataOption = Annotated[

@@ -59,7 +59,9 @@ OutOption = Annotated[
 ModeOption = Annotated[
     Mode | None,
     typer.Option(
-        "--mode", help="Make shapes smaller, or write zeros. By default remove; single weights are always masked.",
+        "--mode",
+        metavar="remove|mask",
+        help="Make shapes smaller, or write zeros. By default remove; single weights are always masked.",
         show_default=False,
     ),
 ]
@@ -79,7 +81,12 @@ def prune_model(
     ] = None,
     criterion: CriterionOption = "l2",
     scope: Annotated[
-        Scope, typer.Option("--scope", help="The ratio holds for each group, or for all units with one threshold.")
+        Scope,
+        typer.Option(
+            "--scope",
+            metavar="local|global",
+            help="The ratio holds for each group, or for all units with one threshold.",
+        ),
     ] = Scope.LOCAL,
     mode: ModeOption = None,
     granularity: GranularityOption = Granularity.UNIT,

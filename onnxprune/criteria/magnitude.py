@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.criteria.base import Criterion, Settings, UnitScores, WeightScores
-from onnxprune.criteria.slices import finite_values, linear_weights, positions, scored_members, tensors, weight_of
+from onnxprune.criteria.slices import finite_values, linear_weights, positions, scored_members, weight_of
 from onnxprune.graph import Graph
 from onnxprune.model import Model
 from onnxprune.values import Coupling
@@ -35,16 +35,16 @@ def magnitude_of_units(norm: str, model: Model, coupling: Coupling, settings: Se
     reduce, collect = (np.maximum.reduce, np.maximum.at) if norm == "linf" else (np.add.reduce, np.add.at)
     sums = [np.zeros(g.units) for g in coupling.groups]
     counts = [np.zeros(g.units) for g in coupling.groups]
-    members = scored_members(coupling, settings.sides)
     warnings = []
-    for tensor, values, bad in tensors(model, coupling, members):
+    for tensor, members in scored_members(coupling, settings.sides).items():
+        entries, bad = _entries(norm, model, coupling.graph, tensor)
         if bad:
             warnings.append(not_finite(tensor, bad))
-        entries = np.square(values) if norm == "l2" else np.abs(values)
-        for number, member in members[tensor]:
+        for number, member in members:
             collect(sums[number], member.unit, positions(entries, member, reduce))
-            slice_size = values.size / (values.shape[member.axis] * member.blocks)
+            slice_size = entries.size / (entries.shape[member.axis] * member.blocks)
             counts[number] += slice_size * np.bincount(member.unit, minlength=counts[number].size)
+        del entries  # before the next one is there
     result = {}
     for group, total, count in zip(coupling.groups, sums, counts, strict=True):
         mean = total / np.maximum(count, 1) if settings.normalise and norm != "linf" else total
@@ -56,13 +56,15 @@ def magnitude_of_weights(norm: str, model: Model, coupling: Coupling, settings: 
     """The magnitude of every single weight, computed when asked for."""
     graph: Graph = coupling.graph
     names = linear_weights(graph)
+    bad = {name: _entries(norm, model, graph, name)[1] for name in names}
+    warnings = tuple(not_finite(name, count) for name, count in bad.items() if count)
+    return WeightScores(names, lambda name: _entries(norm, model, graph, name)[0], warnings=warnings)
 
-    def compute(tensor: str) -> Array:
-        values, _ = finite_values(graph, tensor, weight_of(model, graph, tensor).array())
-        return np.square(values) if norm == "l2" else np.abs(values)
 
-    found = ((t, finite_values(graph, t, weight_of(model, graph, t).array())[1]) for t in names)
-    return WeightScores(names, compute, warnings=tuple(not_finite(t, bad) for t, bad in found if bad))
+def _entries(norm: str, model: Model, graph: Graph, tensor: str) -> tuple[Array, int]:
+    """|w| or w^2 of every entry, and how many were not finite."""
+    values, bad = finite_values(graph, tensor, weight_of(model, graph, tensor).array())
+    return (np.square(values) if norm == "l2" else np.abs(values)), bad
 
 
 def not_finite(tensor: str, count: int) -> str:

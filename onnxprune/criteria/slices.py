@@ -8,7 +8,7 @@ slices of a unit cross counts in each.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from onnxprune.stored import is_float, is_quantised, numbers_per_entry, real_val
 from onnxprune.values import Coupling, Group, Member
 from onnxprune.weights import Weight
 
-__all__ = ["finite_values", "linear_weights", "positions", "scored_members", "tensors", "weight_of"]
+__all__ = ["finite_values", "linear_weights", "positions", "scored_members", "weight_of"]
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -84,12 +84,3 @@ def finite_values(graph: Graph, tensor: str, stored: Array) -> tuple[Array, int]
     values = real_values(graph, tensor, stored)
     bad = values.size - int(np.count_nonzero(np.isfinite(values)))
     return (np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf), bad) if bad else (values, 0)
-
-
-def tensors(
-    model: Model, coupling: Coupling, members: Mapping[str, list[tuple[int, Member]]]
-) -> Iterator[tuple[str, Array, int]]:
-    """Each tensor with its real values and the number of entries that were not finite, one at a time."""
-    graph: Graph = coupling.graph
-    for tensor in members:
-        yield tensor, *finite_values(graph, tensor, weight_of(model, graph, tensor).array())

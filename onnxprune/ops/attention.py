@@ -63,6 +63,7 @@ def couple_fused(node: Node, t: Ties) -> None:
     t.tie(x, 0, y, 0, 0)
     positions(t, x)
     h = Heads.declare(t, heads, heads, q // heads, v // heads)
+    t.attends.add((w, 1))
     for tensor, axis in ((w, 1), (bias, 0)):
         if tensor:
             _three_parts(t, t.el(tensor, axis), h)
@@ -179,6 +180,7 @@ def couple_grouped(node: Node, t: Ties) -> None:
         place(t, v, h.key, h.values, into=False, k=2)
     else:
         positions(t, q)
+        t.attends.add((q, 2))
         ids, first, second = t.el(q, 2), queries * dims, (queries + groups) * dims
         t.merge(ids[:first], [*h.query, h.dims], into=False, last=True)
         for part, size in ((ids[first:second], h.keys), (ids[second:], h.values)):

@@ -64,6 +64,7 @@ def place(t: Ties, tensor: str, heads: Sequence[Ints], dims: Ints, *, into: bool
     """The tensor is (batch, positions, heads x dims) or (batch, heads, positions, dims)."""
     positions(t, tensor)
     if t.rank(tensor) == 3:
+        t.attends.add((tensor, 2))
         t.merge(t.el(tensor, 2), [*heads, dims], into=into, last=True)
         return
     tie_head_axis(t, tensor, 1, heads, into=into, k=k)

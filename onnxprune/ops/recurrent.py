@@ -73,6 +73,7 @@ def _couple_states(node: Node, t: Ties, hub: Ints) -> None:
             t.tie(x, batch, tensor, batch_axis, None)
             _freeze_directions(node, t, tensor, along)
             t.tie_ids(_by_direction(t, tensor, 2, along, directions).reshape(-1), hub.reshape(-1), k)
+            t.kinds.setdefault(tensor, "cells")
     for k, tensor in enumerate(node.outputs):
         if not tensor or t.shape(tensor) is None:
             continue
@@ -95,7 +96,7 @@ def _by_direction(t: Ties, tensor: str, axis: int, along: int, directions: int) 
     known = t.ragged.get((tensor, axis))
     if known is not None and known.ids.shape[0] == directions and known.along == along:
         return known.ids
-    if known is not None or directions == 1:
+    if t.axis_ids(tensor, axis) is not None or directions == 1:
         return np.tile(t.el(tensor, axis), (directions, 1))
     return t.blocks_of(tensor, axis, along, directions)
 

@@ -242,11 +242,12 @@ def cut_reshape(node: Node, c: Cutter) -> None:
         return
     before, after = c.new_shape(node.inputs[0]), c.new_shape(node.outputs[0])
     if len(node.inputs) < 2:
-        c.set_attr(node, "shape", _target(node.attrs["shape"], before, after))
+        c.set_attr(node, "shape", _target(node.attrs["shape"], node.attrs["shape"], before, after))
         return
-    now = c.value(node.inputs[1])
-    if now is not None:
-        c.want(node, 1, _target([int(v) for v in now], before, after, bool(node.attrs.get("allowzero", 0))))
+    old, now = c.graph.value(node.inputs[1]), c.value(node.inputs[1])
+    if old is not None and now is not None:
+        literal_zero = bool(node.attrs.get("allowzero", 0))
+        c.want(node, 1, _target(old.tolist(), now.tolist(), before, after, literal_zero))
 
 
 def _target_moved(node: Node, c: Cutter) -> bool:
@@ -255,11 +256,14 @@ def _target_moved(node: Node, c: Cutter) -> bool:
     return old is not None and now is not None and not np.array_equal(old, now)
 
 
-def _target(now: Sequence[int], before: Shape, after: Shape, literal_zero: bool = False) -> list[int]:
+def _target(
+    old: Sequence[int], now: Sequence[int], before: Shape, after: Shape, literal_zero: bool = False
+) -> list[int]:
+    """The entries that make ``before`` into ``after``; an entry that copied or inferred its size goes on doing so."""
     result = []
-    for i, entry in enumerate(now):
-        copies = entry == 0 and not literal_zero and i < len(before) and before[i] == after[i]
-        result.append(int(entry) if copies or entry == -1 else after[i])
+    for i, (was, entry) in enumerate(zip(old, now, strict=True)):
+        copies = was == entry == 0 and not literal_zero and i < len(before) and before[i] == after[i]
+        result.append(int(entry) if copies or was == entry == -1 else after[i])
     return result
 
 

@@ -69,6 +69,7 @@ class Ties:
         self.equal: list[tuple[tuple[Ints, ...], str]] = []
         self.consuming: set[tuple[str, int]] = set()
         self.kinds: dict[str, str] = {}  # output tensor -> word for the units born there
+        self.attends: set[tuple[str, int]] = set()  # axes that are heads x dims in a fused attention
         self.permuted: dict[int, int] = {}  # first node of a channel shuffle -> last node
         self.unknown: dict[str, int] = {}
         self.node: Node | None = None

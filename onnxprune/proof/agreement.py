@@ -20,7 +20,7 @@ def distance(reference: Array, found: Array) -> float:
         return math.inf
     if reference.size == 0:
         return 0.0
-    if object in {reference.dtype, found.dtype}:
+    if _is_text(reference) or _is_text(found):
         return 0.0 if np.array_equal(reference, found) else math.inf
     a, b = _wide(reference), _wide(found)
     if not (finite(a) and finite(b)):
@@ -32,29 +32,35 @@ def differs(a: Array, b: Array, by: float) -> bool:
     """Are they further apart than ``by``, relative to the larger one? Different shapes are."""
     if a.shape != b.shape:
         return True
-    if a.size == 0 or a.dtype == object or not (finite(a) and finite(b)):
+    if a.size == 0 or _is_text(a) or _is_text(b) or not (finite(a) and finite(b)):
         return False
     x, y = _wide(a), _wide(b)
     return float(np.abs(x - y).max()) > by * max(float(np.abs(x).max()), float(np.abs(y).max()), FLOOR)
 
 
-def flips(reference: Array, found: Array) -> tuple[int, int]:
-    """How many entries differ, and the largest difference (rounded up; 1 for what is not a number)."""
+def flips(reference: Array, found: Array, noise: float) -> tuple[int, int]:
+    """How many entries differ, and the largest difference of whole numbers (1 for what is no number).
+
+    Floating entries (a rounded number, a scale) differ where they do by more than ``noise``, relative to the largest.
+    """
     if reference.shape != found.shape:
-        return max(reference.size, 1), np.iinfo(np.int32).max
-    unequal = reference != found
-    count = int(np.count_nonzero(unequal))
-    if not count:
-        return 0, 0
+        return max(abs(reference.size - found.size), 1), np.iinfo(np.int32).max
     if reference.dtype.kind not in "iuf":
-        return count, 1
-    gap = np.abs(reference[unequal].astype(np.float64) - found[unequal].astype(np.float64)).max()
-    return count, math.ceil(gap) if math.isfinite(gap) else np.iinfo(np.int32).max
+        count = int(np.count_nonzero(reference != found))
+        return count, min(count, 1)
+    gaps = np.abs(reference.astype(np.float64) - found.astype(np.float64))
+    largest = float(gaps.max(initial=0.0))
+    if reference.dtype.kind == "f":
+        scale = max(float(np.abs(reference).max(initial=0.0)), FLOOR)
+        return int(np.count_nonzero(~(gaps <= noise * scale))), 0
+    return int(np.count_nonzero(gaps)), int(largest)
 
 
 def finite(array: Array) -> bool:
     """No NaN and no Inf; true for what holds neither."""
-    return array.dtype.kind in "biuOSU" or bool(np.isfinite(array).all())
+    if array.dtype.kind in "biuOSU":
+        return True
+    return bool(np.isfinite(array.astype(np.float32) if array.dtype.kind == "V" else array).all())
 
 
 def as_array(value: Any) -> Array:
@@ -67,6 +73,10 @@ def as_array(value: Any) -> Array:
         parts = [as_array(part).reshape(-1) for part in value]
         return np.concatenate(parts) if parts else np.empty(0)
     return np.asarray(value)
+
+
+def _is_text(array: Array) -> bool:
+    return array.dtype.kind in "OSU"
 
 
 def _wide(array: Array) -> Array:

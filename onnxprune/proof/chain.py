@@ -253,9 +253,7 @@ class Chain:
             for name in decision.outputs:
                 if name in a and name in b and a[name].dtype.kind in "biuf":
                     wanted = self._cut(name, a[name])
-                    count, gap = flips(wanted, b[name])
-                    if wanted.dtype.kind == "f":  # a scale, or a rounded number: noise is no decision
-                        count = int(count and differs(wanted, b[name], self.tolerance))
+                    count, gap = flips(wanted, b[name], self.tolerance)
                     tally.decisions += wanted.size
                     tally.flips += count
                     if decision.quantised and wanted.dtype.kind in "iu":

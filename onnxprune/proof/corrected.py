@@ -311,6 +311,38 @@ def correct_mean_variance(node: Node, desk: Desk) -> None:
     desk.replace(node, {0: _narrow(node, desk, desk.add(node, "Mul", found.values, found.inverse), dtype)})
 
 
+def correct_embed_layer_norm(node: Node, desk: Desk) -> None:
+    """LayerNormalization of the sum of embeddings; a copy of the operator gives that sum and the mask index."""
+    y = node.output(0)
+    last = len(desk.graph.shapes[y]) - 1
+    keep = desk.keep(y, [last])
+    if keep is None:
+        return
+    index, total = desk.copy(node, 3)[1:]
+    dtype = desk.dtype(y)
+    wide_x, wide = _wide(node, desk, total, dtype)
+    found = _standardise(node, desk, wide_x, keep, [last], eps=node.attrs.get("epsilon", 1e-12), dtype=wide)
+    z = _narrow(node, desk, desk.add(node, "Mul", found.values, found.inverse), dtype)
+    z = _affine(node, desk, z, _input(node, desk, 5), _input(node, desk, 6))
+    desk.replace(node, {0: z, 1: index, 2: total})
+
+
+def correct_maximum_norm(node: Node, desk: Desk) -> None:
+    """y = x / max(x) over the features that survive, or x where that maximum is 0; 0 at removed positions."""
+    x = node.input(0)
+    last = len(desk.graph.shapes[x]) - 1
+    keep = desk.keep(x, [last])
+    if keep is None:
+        return
+    single = np.dtype(np.float32)
+    value = desk.add(node, "Cast", desk.name(node, 0), to=int(onnx.TensorProto.FLOAT))
+    seen = desk.where(node, keep, value, -np.inf, single)
+    largest = desk.largest(node, seen, [last])
+    empty = desk.add(node, "Equal", largest, desk.constant(node, 0, single))
+    divisor = desk.add(node, "Where", empty, desk.constant(node, 1, single), largest)
+    desk.replace(node, {0: desk.where(node, keep, desk.add(node, "Div", value, divisor), 0, single)})
+
+
 CORRECTIONS: dict[str, Callable[[Node, Desk], None]] = {
     **dict.fromkeys(NEUTRAL, correct_reduction),
     "ReduceMean": correct_mean,
@@ -323,4 +355,6 @@ CORRECTIONS: dict[str, Callable[[Node, Desk], None]] = {
     "GroupNormalization": correct_group_norm,
     "GroupNorm": correct_group_norm,
     "MeanVarianceNormalization": correct_mean_variance,
+    "EmbedLayerNormalization": correct_embed_layer_norm,
+    "Normalizer": correct_maximum_norm,
 }

@@ -60,6 +60,15 @@ class Desk:
         self._before[node.where].append(onnx.helper.make_node(op, list(inputs), [output], name=name, **attrs))
         return output
 
+    def copy(self, node: Node, outputs: int) -> list[str]:
+        """A copy of the node in front of it, with outputs of its own; their names."""
+        twin = onnx.NodeProto.FromString(self._protos[node.number].SerializeToString())
+        twin.name = self.editor.fresh(f"{node.name}.corrected")
+        del twin.output[:]
+        twin.output.extend(self.editor.fresh(f"{node.name}.copy") for _ in range(outputs))
+        self._before[node.where].append(twin)
+        return list(twin.output)
+
     def set_input(self, node: Node, k: int, tensor: str) -> None:
         self._protos[node.number].input[k] = tensor
 
@@ -78,9 +87,16 @@ class Desk:
         return self.add(node, "Where", self.constant(node, keep, np.bool_), tensor, self.constant(node, other, dtype))
 
     def sum(self, node: Node, tensor: str, axes: Sequence[int], *, keepdims: bool = True) -> str:
-        if self.opset >= 13:
-            return self.add(node, "ReduceSum", tensor, self.constant(node, axes, np.int64), keepdims=int(keepdims))
-        return self.add(node, "ReduceSum", tensor, axes=list(axes), keepdims=int(keepdims))
+        return self._reduce(node, "ReduceSum", 13, tensor, axes, keepdims)
+
+    def largest(self, node: Node, tensor: str, axes: Sequence[int]) -> str:
+        return self._reduce(node, "ReduceMax", 18, tensor, axes, keepdims=True)
+
+    def _reduce(self, node: Node, op: str, since: int, tensor: str, axes: Sequence[int], keepdims: bool) -> str:
+        """Axes are an attribute before opset ``since``, an input from then on."""
+        if self.opset >= since:
+            return self.add(node, op, tensor, self.constant(node, axes, np.int64), keepdims=int(keepdims))
+        return self.add(node, op, tensor, axes=list(axes), keepdims=int(keepdims))
 
     def count(
         self, node: Node, keep: NDArray[np.bool_], like: str, axes: Sequence[int], dtype: Any, *, keepdims: bool = True

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from onnxprune.errors import DataError
 from onnxprune.graph import Graph, dynamic_dims
+from onnxprune.proof.decisions import FLOATS
 from onnxprune.samples import generate, resized, size_variants
 from onnxprune.weights import dtype_of
 
@@ -23,8 +24,7 @@ __all__ = ["Data", "Feeds", "feeds_to_try", "scaled"]
 Array = NDArray[Any]
 Feeds = list[dict[str, Array]]
 Data = Mapping[str, Array] | Iterable[Mapping[str, Array]]
-ROWS = 16  # rows in one feed: enough that no unit is idle by chance
-FEW = 1 << 16  # elements up to which made-up inputs have as many rows
+ROWS = 16  # rows in one feed of vectors: enough that no unit is idle by chance; images and sequences hold many
 MOST = 8  # at most so many feeds from an iterable
 
 
@@ -49,14 +49,12 @@ def _times(value: Array, factor: float) -> Array:
 
 
 def _generated(graph: Graph, seed: int) -> Iterator[Feeds]:
-    """The graph's own sizes with more rows where that is cheap, then without, then other sizes."""
+    """The graph's own sizes with more rows where a sample is a vector, then without, then other sizes."""
     dims = dynamic_dims(graph.model)
+    vectors = all(graph.dtypes.get(i) in FLOATS and len(graph.shapes.get(i, ())) <= 2 for i in graph.inputs)
     for number, sizes in enumerate(size_variants(graph)):
-        for rows in (ROWS, 0) if dims and not number else (0,):
-            mine = sizes | {dims[0]: rows} if rows else sizes
+        for mine in (sizes | {dims[0]: ROWS}, sizes) if dims and vectors and not number else (sizes,):
             shapes = resized(graph, mine)
-            if rows and sum(int(np.prod(shape)) for shape in shapes.values()) > FEW:
-                continue
             pair = [generate(graph, seed=seed + k, shapes=shapes) for k in (0, 1)]
             for larger in _larger(dims, mine):
                 yield [*pair, generate(graph, seed=seed + 2, shapes=resized(graph, larger))]

@@ -66,7 +66,7 @@ def required(chain: Chain) -> tuple[str, ...]:
         if chain.graph.dtypes.get(name) in FLOATS:
             result[name] = None
         elif name in chain.graph.outputs:
-            floating = _in_front(chain, name, lambda n: chain.graph.dtypes.get(n) in FLOATS)
+            floating = _in_front(chain, name, lambda n: n in fed and chain.graph.dtypes.get(n) in FLOATS)
             result.update(dict.fromkeys(floating))
     return tuple(result)
 

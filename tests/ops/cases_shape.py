@@ -230,6 +230,12 @@ def slice_attribute(net: Net, h: str) -> str:
     return net.op("Slice", h, starts=[2], ends=[7], axes=[1])
 
 
+def table_rows(net: Net, h: str) -> str:
+    """Position embeddings, of which a short sequence reads the first rows only: the others are no units."""
+    table = net.param(1, 16, HIDDEN)
+    return net.op("Add", h, net.op("Slice", table, *(net.const([v], I64) for v in (0, 5, 1))))
+
+
 def slice_over_data() -> Case:
     def build() -> Model:
         net = Net()
@@ -320,6 +326,7 @@ CASES = {
         sliced([-1], [-1000], [1], [-1]),
         flat(slice_attribute, after=5, opset=9),
         slice_over_data(),
+        tokens(table_rows),
     ],
     ("", "Pad"): [
         maps(pad_channels, after=13, units=13),
