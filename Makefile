@@ -3,15 +3,19 @@
 # make check   format, lint and types, changing nothing
 # make format  put the files in the form that `make check` asks for
 # make env-bench  .venvs/bench, for the scripts in benchmarks/
+# make bench-coverage, bench-keep-share, bench-scaling, bench-big-model  the tables of docs/benchmarks.md
 # make clean   remove what building and testing leave; `make distclean` the environments too
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 ENV := $(PYTHON) .ci/env.py
 MAIN := .venv/bin/python
 KERAS := .venvs/keras/bin/python
+BENCH := .venvs/bench/bin/python
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 .PHONY: demo test check format env env-keras env-bench clean distclean
+.PHONY: bench-coverage bench-keep-share bench-scaling bench-big-model
 .DEFAULT_GOAL := test
 
 demo:
@@ -40,6 +44,10 @@ env-keras:
 
 env-bench:
 	@$(ENV) bench
+
+# BENCH_ARGS="--quick --markdown", for example
+bench-coverage bench-keep-share bench-scaling bench-big-model: bench-%: env-bench
+	$(BENCH) -m benchmarks.$(subst -,_,$*) $(BENCH_ARGS)
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-output

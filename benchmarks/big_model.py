@@ -5,8 +5,9 @@
 Random float32 weights in external data: transformer-like blocks of 50 MB. "with cuts" is a plain stack: between two
 blocks one tensor crosses. In "without cuts" eight tensors made at the beginning are read again at the end, so that
 nothing can be cut apart. ``onnxprune prune`` scores (L2), plans (half of every group), removes and saves, once with
-``--no-verify`` and once with the proof. Peak memory is the largest resident set of that process, as the kernel counts it: memory-mapped
-pages of the model's own file are in it. The files are deleted in the end.
+``--no-verify`` and once with the proof. Peak memory is the largest resident set of that process, as the kernel counts
+it: memory-mapped pages of the model's own file are in it. The limits are meant for 2 GB and more: Python with its
+libraries alone takes 150 MB. The files are deleted in the end.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from onnx import NodeProto, TensorProto, helper, save_model
@@ -154,8 +155,8 @@ def in_process(source: Path, target: Path, *, cuts: bool, proven: bool) -> Run:
         pid = os.posix_spawn(child[0], child, os.environ, file_actions=actions)
         _, status, usage = os.wait4(pid, 0)
         seconds = time.perf_counter() - start
-        texts = [file.seek(0) or file.read() for file in (out, err)]
-    answer = json.loads(texts[0]) if status == 0 else {"reached": {}, "proof": None}
+        output, messages = (_text(file) for file in (out, err))
+    answer = json.loads(output) if status == 0 else {"reached": {}, "proof": None}
     proof = answer["proof"] or {}
     return Run(
         model="with cuts" if cuts else "without cuts",
@@ -167,9 +168,14 @@ def in_process(source: Path, target: Path, *, cuts: bool, proven: bool) -> Run:
         kept=answer["reached"].get("params"),
         error=proof.get("error"),
         segments=proof.get("segments"),
-        announced=next(iter(ANNOUNCED.findall(texts[1])), ""),
-        result="" if status == 0 else f"exit code {os.waitstatus_to_exitcode(status)}: {texts[1].strip()[:200]}",
+        announced=next(iter(ANNOUNCED.findall(messages)), ""),
+        result="" if status == 0 else f"exit code {os.waitstatus_to_exitcode(status)}: {messages.strip()[:200]}",
     )
+
+
+def _text(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read()
 
 
 def runs(folder: Path, gigabytes: float) -> Iterator[Run]:

@@ -28,7 +28,7 @@ MARK = b'{"kept"'
 class Peer:
     """One of the other tools, ready to be asked. A context manager: leaving it ends the process."""
 
-    def __init__(self, tool: str, timeout: float = 120) -> None:
+    def __init__(self, tool: str, timeout: float = 60) -> None:
         self.tool, self.timeout = tool, timeout
         self.process: subprocess.Popen[bytes] | None = None
 

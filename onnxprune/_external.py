@@ -15,6 +15,7 @@ from onnxprune.weights import MappedWeight, nbytes_of
 
 __all__ = ["ExternalFiles"]
 
+FAULTY = "The file is damaged or was written by a faulty exporter: export it again."
 TOGETHER = "Keep the model and its data files together: copy or download them into one folder."
 
 
@@ -39,7 +40,7 @@ class ExternalFiles:
         entries = {entry.key: entry.value for entry in tensor.external_data}
         shape, kind = tuple(tensor.dims), tensor.data_type
         if kind == TensorProto.STRING:
-            raise ModelLoadError(f"tensor `{name}` keeps strings in another file, which ONNX does not allow")
+            raise ModelLoadError(f"tensor `{name}` keeps strings in another file, which ONNX does not allow", FAULTY)
         location = entries.get("location", "")
         needed = nbytes_of(kind, shape)
         offset = _number(entries, "offset", name, 0)
@@ -72,7 +73,7 @@ class ExternalFiles:
     def _open_beside(self, location: str, name: str) -> DataFile:
         what = f"external data file `{location}` of tensor `{name}`"
         if not location:
-            raise ModelLoadError(f"tensor `{name}` keeps its data in another file, but does not name it")
+            raise ModelLoadError(f"tensor `{name}` keeps its data in another file, but does not name it", FAULTY)
         if _leaves(location):
             raise ModelLoadError(
                 f"{what} points outside the model's folder: refused",
@@ -108,5 +109,7 @@ def _number(entries: dict[str, str], key: str, name: str, default: int) -> int:
     if not text:
         return default
     if not (text.isascii() and text.isdigit()):
-        raise ModelLoadError(f"tensor `{name}`: the {key} of its external data is `{text}`, expected a number of bytes")
+        raise ModelLoadError(
+            f"tensor `{name}`: the {key} of its external data is `{text}`, expected a number of bytes", FAULTY
+        )
     return int(text)

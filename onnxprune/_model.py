@@ -71,7 +71,7 @@ class Model:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Models go to other processes; weights in files stay there."""
-        return _restored, (self.proto, dict(self.weights), self.path, self.external)
+        return _restored, (self.proto, dict(self.weights), self.path, self.external, self.data_files)
 
     def edit(self) -> ModelEditor:
         """A copy to change."""
@@ -197,5 +197,5 @@ def _remove(graph: onnx.GraphProto, names: set[str]) -> None:
     graph.node.extend(nodes)
 
 
-def _restored(proto: onnx.ModelProto, weights: dict[str, Weight], path: Path | None, external: bool) -> Model:
-    return Model(proto, MappingProxyType(weights), path, external)
+def _restored(proto: onnx.ModelProto, weights: dict[str, Weight], *origin: Any) -> Model:
+    return Model(proto, MappingProxyType(weights), *origin)

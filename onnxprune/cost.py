@@ -37,7 +37,7 @@ from onnxprune.stored import is_float, is_quantised, nonzero, numbers_per_entry
 from onnxprune.values import Coupling, Ints
 from onnxprune.weights import nbytes_of
 
-__all__ = ["Cost", "CostModel", "GroupCost", "cost", "cost_after", "is_parameter", "one_example"]
+__all__ = ["Cost", "CostModel", "GroupCost", "cost", "cost_after", "example_graph", "is_parameter", "one_example"]
 
 Bools = NDArray[np.bool_]
 
@@ -81,9 +81,7 @@ def cost(
     ``graph``: count on this analysis view (its constants are looked up in ``model``). Without it the batch is 1, and
     ``shapes`` gives whole shapes of graph inputs. ``count_nonzero=False`` reads no weight.
     """
-    if graph is None:
-        fixed = {name: tuple(shape) for name, shape in (shapes or {}).items()}
-        graph = complete_shapes(build_graph(model, one_example(model), fixed=fixed))
+    graph = graph or example_graph(model, shapes)
     table = _Table(graph)
     return table.cost(table.dims, _nonzero(graph, model) if count_nonzero else None)
 
@@ -95,6 +93,12 @@ def cost_after(coupling: Coupling, units: Mapping[str, Ints]) -> Cost:
     activation memory where surgery puts a Gather in the place of a channel shuffle. To ask often, keep a `CostModel`.
     """
     return CostModel(coupling).after(units)
+
+
+def example_graph(model: Model, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
+    """The analysis view with a batch of 1; ``shapes`` gives whole shapes of graph inputs."""
+    fixed = {name: tuple(shape) for name, shape in (shapes or {}).items()}
+    return complete_shapes(build_graph(model, one_example(model), fixed=fixed))
 
 
 def one_example(model: Model) -> dict[str, int]:
@@ -114,9 +118,10 @@ def one_example(model: Model) -> dict[str, int]:
 class CostModel:
     """Answers what is left after a removal, for one coupling; made for being asked many times."""
 
-    def __init__(self, coupling: Coupling) -> None:
+    def __init__(self, coupling: Coupling, graph: Graph | None = None) -> None:
+        """``graph``: count in the sizes of this view of the same model (default: those of the coupling)."""
         self.coupling = coupling
-        self.table = _Table(coupling.graph)
+        self.table = _Table(graph or coupling.graph)
         self.starts = np.cumsum([0, *(g.units for g in coupling.groups)])
         self.matrix = self._positions()
 

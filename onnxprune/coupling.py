@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.errors import OptionError
-from onnxprune.graph import PRIMES, Graph, Node, build_graph, dynamic_dims
+from onnxprune.graph import PRIMES, Graph, Node, dynamic_dims
 from onnxprune.model import Model
 from onnxprune.naming import group_names
 from onnxprune.ops import rule_for
 from onnxprune.ops.rule import Role, Zeros, zero_lost
 from onnxprune.ops.ties import Ties
-from onnxprune.samples import complete_shapes
+from onnxprune.samples import assign
 from onnxprune.solver import Solution, factor_index, solve
 from onnxprune.values import Coupling, EqualCount, Frozen, Group, Ints, Member, Options
 
@@ -39,11 +39,11 @@ def couple(model: Model, options: Options | None = None) -> Coupling:
     """
     options = options or Options()
     fixed = dict(options.shapes)
-    graph = complete_shapes(build_graph(model, fixed=fixed))
+    graph = assign(model, fixed=fixed)
     names = dynamic_dims(model)
     if not names:
         return couple_graph(graph, options)
-    other = complete_shapes(build_graph(model, dict(zip(names, PRIMES[1], strict=False)), fixed=fixed))
+    other = assign(model, dict(zip(names, PRIMES[1], strict=False)), fixed=fixed)
     return couple_graph(graph, options, other)
 
 

@@ -15,16 +15,18 @@ import numpy as np
 import onnx
 
 from onnxprune.allocate import Budget, Reached, allocate
-from onnxprune.cost import Cost, CostModel, cost
+from onnxprune.cost import Cost, CostModel, cost, one_example
 from onnxprune.coupling import couple
 from onnxprune.criteria import Scores, Settings, score, score_weights
 from onnxprune.criteria.slices import linear_weights, weight_of
 from onnxprune.data import Dataset, Source, fit, open_dataset
-from onnxprune.errors import NothingToPrune, OptionError
+from onnxprune.errors import NothingToPrune, OnnxPruneError, OptionError
+from onnxprune.graph import build_graph
 from onnxprune.model import Model, inline_functions
 from onnxprune.plan import Plan, check_coupling, check_model
 from onnxprune.proof import Proof, assert_proven, memory_needed, prove
-from onnxprune.runtime import model_inputs
+from onnxprune.runtime import Latency, measure_latency, model_inputs
+from onnxprune.samples import generate
 from onnxprune.surgery import mask, remove
 from onnxprune.values import Coupling, Options
 
@@ -34,6 +36,7 @@ MODES = ("remove", "mask")
 GRANULARITIES = ("unit", "weight")
 METADATA = {name: f"onnxprune.{name}" for name in ("parent", "plan", "hash", "signature")}
 MUCH = 1_500_000_000  # bytes of memory from which on it is said that the proof will take them
+RUNS, WARMUP = 10, 2  # of a latency measurement
 CHUNK = 1 << 22  # elements looked at in one go
 
 # Called with a stage in words, how much of it is done, and out of how many (0: unknown).
@@ -75,7 +78,8 @@ class Pruned:
 
     ``proof``: None for masks, and where it was not wanted. ``before`` and ``after`` hold for a batch of 1, or for the
     shapes that were given. ``signature``: inputs and outputs whose shape changed, in words. ``timings``: seconds.
-    ``masked``: zeros were written and shapes are as they were.
+    ``masked``: zeros were written and shapes are as they were. ``latencies``: measured here before and after, where
+    that was wanted and possible.
     """
 
     model: Model
@@ -89,6 +93,7 @@ class Pruned:
     warnings: tuple[str, ...]
     timings: Mapping[str, float]
     masked: bool = False
+    latencies: tuple[Latency, Latency] | None = None
 
     @property
     def asked(self) -> Mapping[str, Any]:
@@ -117,6 +122,7 @@ def prune(  # noqa: PLR0913 - one argument for each option of the command, so th
     plan: Plan | None = None,
     seed: int = 0,
     verify: bool = True,
+    measure: bool = False,
     data: Source | None = None,
     progress: Progress | None = None,
     notify: Callable[[str], None] | None = None,
@@ -124,9 +130,11 @@ def prune(  # noqa: PLR0913 - one argument for each option of the command, so th
     """Prune a model: by a ratio or a target, or as a plan says; proven unless ``verify`` is False.
 
     The arguments are those of ``Budget``, ``Request`` and ``Options``. ``plan`` takes the place of a budget, and
-    brings its own options. ``data``: what the proof runs on instead of made-up inputs. ``notify`` is told what a
-    person should know beforehand. Raises OnnxPruneError: a bad option, nothing to prune, a budget out of reach, a cut
-    that is impossible, a proof that fails.
+    brings its own options. ``data``: what the proof runs on instead of made-up inputs. ``measure``: measure latency
+    before and after. ``notify`` is told what a person should know beforehand.
+
+    Raises OnnxPruneError: a bad option, nothing to prune, a budget out of reach, a cut that is impossible, a proof
+    that fails.
     """
     fixed = tuple((name, tuple(int(n) for n in shape)) for name, shape in (shapes or {}).items())
     options = Options(include_inexact, attention, norm_groups, tuple(allow_io), fixed)
@@ -141,7 +149,7 @@ def prune(  # noqa: PLR0913 - one argument for each option of the command, so th
         check_model(plan, model.hash, model.path.name if model.path else "")
         request = replace(request, options=plan.options, granularity="unit" if plan.units else "weight")
     wanted = plan or Budget(ratio, scope, dict(group_ratios or {}), tuple(skip), round_to, target_params, target_macs)
-    return _Work(model, request, progress).run(wanted, verify=verify, data=data, notify=notify)
+    return _Work(model, request, progress, measure=measure).run(wanted, verify=verify, data=data, notify=notify)
 
 
 def analyse(model: Model, options: Options | None = None) -> tuple[Model, Coupling]:
@@ -169,8 +177,8 @@ def _not_finite(array: np.ndarray[Any, np.dtype[Any]]) -> int:
 class _Work:
     """One pruning, stage by stage, each timed and announced."""
 
-    def __init__(self, model: Model, request: Request, progress: Progress | None) -> None:
-        self.model, self.request, self.progress = model, request, progress
+    def __init__(self, model: Model, request: Request, progress: Progress | None, *, measure: bool) -> None:
+        self.model, self.request, self.progress, self.measure = model, request, progress, measure
         self.timings: dict[str, float] = {}
 
     @contextmanager
@@ -199,15 +207,22 @@ class _Work:
         proof = None
         if verify and not self.request.masks:
             proof = self.prove(inlined, coupling, plan, result, dataset, notify)
+        shapes = dict(self.request.options.shapes)
+        new_shapes = _fitting(shapes, inlined, result)
         with self.stage("cost", "counting"):
-            shapes = dict(self.request.options.shapes)
-            before, after = cost(inlined, shapes=shapes), cost(result, shapes=_fitting(shapes, inlined, result))
+            before, after = cost(inlined, shapes=shapes), cost(result, shapes=new_shapes)
             warnings = broken_weights(inlined, coupling)
+        latencies = None
+        if self.measure and self.model.nbytes < MUCH:
+            with self.stage("latency", "measuring latency"):
+                old, new = (_latency(m, s) for m, s in ((inlined, shapes), (result, new_shapes)))
+                latencies = (old, new) if old and new else None
         signature = signature_changes(inlined, result)
         final = _signed(result, self.model.hash, plan, signature)
         return Pruned(
-            final, plan, coupling, proof, before, after, reached, signature, warnings, self.timings, self.request.masks
-        )
+            final, plan, coupling, proof, before, after, reached, signature, warnings, self.timings,
+            self.request.masks, latencies,
+        )  # fmt: skip
 
     def choose(
         self, inlined: Model, coupling: Coupling, wanted: Budget | Plan, dataset: Dataset | None
@@ -242,6 +257,15 @@ class _Work:
             proof = prove(inlined, coupling, plan, result, data=rows, seed=self.request.seed)
         assert_proven(proof)
         return proof
+
+
+def _latency(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Latency | None:
+    """Time of one made-up example; None where the model does not take one."""
+    try:
+        graph = build_graph(model, one_example(model), fixed=shapes)
+        return measure_latency(model, generate(graph), runs=RUNS, warmup=WARMUP)
+    except OnnxPruneError:
+        return None
 
 
 def _reached_by(plan: Plan, coupling: Coupling) -> Reached:

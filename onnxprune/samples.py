@@ -17,11 +17,13 @@ import onnx
 from numpy.typing import NDArray
 
 from onnxprune import runtime
-from onnxprune.errors import DataError, OnnxPruneError
-from onnxprune.graph import Graph, Node, dynamic_dims
+from onnxprune.errors import DataError, ModelError, OnnxPruneError
+from onnxprune.graph import Graph, Node, build_graph, dynamic_dims
+from onnxprune.model import Model
+from onnxprune.sizes import known_sizes, resized, size_variants
 from onnxprune.weights import dtype_of, type_of
 
-__all__ = ["complete_shapes", "generate", "resized", "size_variants"]
+__all__ = ["assign", "complete_shapes", "generate"]
 
 Array = NDArray[Any]
 
@@ -32,7 +34,6 @@ MOVES = frozenset(
 )
 JOINS = frozenset("Concat Max Min Sum".split())
 OPEN_END = 10  # integers of which nothing is known lie below this
-COMMON_SIZES = (8, 32, 64, 224, 16, 1)  # of dynamic dimensions, tried where the graph's own do not run
 PADDED = 3  # the last third of the padded row is masked
 
 MASK_NAME = re.compile(r"mask", re.IGNORECASE)
@@ -96,76 +97,6 @@ def generate(
         shapes = resized(graph, {dims[0]: batch} if batch is not None and dims else {})
     rng = np.random.default_rng(seed)
     return {name: _one(graph, name, shapes[name], rng, scale) for name in graph.inputs}
-
-
-def size_variants(graph: Graph) -> Iterator[dict[str, int]]:
-    """Sizes of the symbolic dimensions to try, the graph's own first: models often take some sizes only.
-
-    Then every dimension but the batch at one common size, then the same with a batch of 1.
-    """
-    dims = dynamic_dims(graph.model)
-    own = _sizes(graph)
-    own = {dim: own[dim] for dim in dims if dim in own}
-    yield own
-    for batch in ({}, dict.fromkeys(dims[:1], 1)):
-        if batch:
-            yield own | batch
-        if len(dims) > 1:
-            for size in COMMON_SIZES:
-                yield own | dict.fromkeys(dims[1:], size) | batch
-
-
-def resized(graph: Graph, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
-    """Shape per graph input; ``sizes``: new value per symbolic dimension, the others stay.
-
-    A leading axis without a name follows when the first dimension is such an axis; a dimension that is named as a
-    sum of others (``past + 1``) is that sum.
-    """
-    values = _inputs(graph)
-    known = _sizes(graph) | dict(sizes)
-    unnamed = next((size for name, size in sizes.items() if name.endswith("[0]")), None)
-    shapes = {}
-    for name, value in values.items():
-        shape = graph.shapes[name]
-        for axis in range(len(shape)):
-            dim = _dim(value, axis)
-            if dim:
-                size = unnamed if unnamed is not None and axis == 0 and dim.endswith("[0]") else _size(dim, known)
-                shape = (*shape[:axis], size, *shape[axis + 1 :])
-        shapes[name] = shape
-    return shapes
-
-
-def _inputs(graph: Graph) -> dict[str, onnx.ValueInfoProto]:
-    return {v.name: v for v in graph.model.proto.graph.input if v.name in graph.inputs}
-
-
-def _sizes(graph: Graph) -> dict[str, int]:
-    """Size per symbolic dimension in the assignment of the graph."""
-    known: dict[str, int] = {}
-    for name, value in _inputs(graph).items():
-        shape = graph.shape(name)
-        if shape is None:
-            raise DataError(
-                f"input `{name}` is not a tensor of known rank, so no value can be made up for it",
-                "Give data for it, or a shape: --shape NAME=1,3,224,224.",
-            )
-        for axis, size in enumerate(shape):
-            known.setdefault(_dim(value, axis), size)
-    return known
-
-
-def _dim(value: onnx.ValueInfoProto, axis: int) -> str:
-    """Name of a symbolic dimension, "" of a fixed one."""
-    dim = value.type.tensor_type.shape.dim[axis]
-    return "" if dim.HasField("dim_value") and dim.dim_value > 0 else dim.dim_param or f"{value.name}[{axis}]"
-
-
-def _size(dim: str, known: Mapping[str, int]) -> int:
-    parts = [part.strip() for part in dim.split("+")]
-    if len(parts) > 1 and all(part.isdigit() or part in known for part in parts):
-        return sum(int(part) if part.isdigit() else known[part] for part in parts)
-    return known[dim]
 
 
 def _one(graph: Graph, name: str, shape: tuple[int, ...], rng: np.random.Generator, scale: float) -> Array:
@@ -321,31 +252,63 @@ def _onwards(graph: Graph, node: Node, k: int, offset: int) -> Iterator[tuple[st
             yield node.output(0), offset + shift
 
 
+def assign(
+    model: Model, sizes: Mapping[str, int] | None = None, *, fixed: Mapping[str, tuple[int, ...]] | None = None
+) -> Graph:
+    """The graph under the assignment nearest to ``sizes`` (dimension -> size) that the model accepts, shapes complete.
+
+    Where shape inference knows every shape, ``sizes`` are taken as they are. Otherwise the model is run once, and if
+    it does not run, other sizes are tried. ``fixed``: whole shapes per input.
+    """
+    graph = build_graph(model, sizes, fixed=fixed)
+    missing = _missing(graph)
+    if not missing:
+        return graph
+    try:
+        session = runtime.session(model, outputs=missing, provider="cpu")
+        for number, variant in enumerate(size_variants(graph)):
+            found = _tried(session, graph, variant)
+            if found is not None:
+                again = build_graph(model, variant, fixed=fixed) if number or variant != known_sizes(graph) else graph
+                return _filled(again, {n: v for n, v in found.items() if n not in again.shapes})
+    except OnnxPruneError:
+        return graph
+    return graph
+
+
+def _tried(session: runtime.Session, graph: Graph, sizes: Mapping[str, int]) -> dict[str, Array] | None:
+    try:
+        return session.run(generate(graph, shapes=resized(graph, sizes)))
+    except ModelError:
+        return None
+
+
 def complete_shapes(graph: Graph) -> Graph:
     """Fill in the shapes and types that shape inference could not tell, from one run on generated inputs.
 
     Tensors inside control flow stay as they are. A model that does not run leaves the graph as it is.
     """
-    missing = [
-        tensor
-        for node in graph.nodes
-        if len(node.where) == 1
-        for tensor in node.outputs
-        if tensor and tensor not in graph.shapes and (tensor in graph.consumers or tensor in graph.outputs)
-    ]
+    missing = _missing(graph)
     if not missing:
         return graph
     try:
         found = runtime.session(graph.model, outputs=missing, provider="cpu").run(generate(graph))
     except OnnxPruneError:
         return graph
-    return _filled(graph, {name: value for name, value in found.items() if isinstance(value, np.ndarray)})
+    return _filled(graph, found)
+
+
+def _missing(graph: Graph) -> list[str]:
+    """Tensors of the main graph without a shape."""
+    outputs = (tensor for node in graph.nodes if len(node.where) == 1 for tensor in node.outputs)
+    return [tensor for tensor in outputs if tensor and tensor not in graph.shapes]
 
 
 def _filled(graph: Graph, found: Mapping[str, Array]) -> Graph:
-    shapes = dict(graph.shapes) | {name: value.shape for name, value in found.items()}
+    arrays = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
+    shapes = dict(graph.shapes) | {name: value.shape for name, value in arrays.items()}
     dtypes = dict(graph.dtypes)
-    for name, value in found.items():
+    for name, value in arrays.items():
         if value.dtype != object:
             dtypes.setdefault(name, type_of(value.dtype))
     return replace(graph, shapes=shapes, dtypes=dtypes).refold()

@@ -178,7 +178,16 @@ class Surgeon:
                     continue
                 if not np.issubdtype(old.dtype, np.floating) or old.shape != new.shape:
                     raise SurgeryError(f"{node} uses the size of a cut axis as a number", "Skip this group.")
-                self._compute(node, k, ("Mul", np.asarray(old / new, old.dtype)))
+                self._restore(node, k, old, new)
+
+    def _restore(self, node: Node, k: int, old: Array, new: Array) -> None:
+        """Scale a computed number back, so that it may still follow dynamic dimensions; 0 and Inf become constants."""
+        with np.errstate(all="ignore"):
+            ratio = np.asarray(old / new, old.dtype)
+        if np.isfinite(ratio).all() and np.isfinite(new).all() and ratio.all():
+            self._compute(node, k, ("Mul", ratio))
+        else:
+            self.set_input(node, k, self.add_constant(f"{node.inputs[k]}.cut", old))
 
     def _is_mean(self, node: Node, k: int) -> bool:
         source = self.graph.producer.get(node.inputs[0])

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-IR, OPSET = 10, 20
+IR, OPSET = 10, 21
 
 
 def values(*shape: int, seed: int = 0, dtype: Any = np.float32) -> np.ndarray:

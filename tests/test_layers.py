@@ -16,7 +16,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("errors", "values", "plan", "_atomic", "_plan_fields", "_plan_json"),
     ("model", "runtime", "check", "weights", "_datafile", "_external", "_hash", "_model", "_tensors", "_wire"),
     ("ops", "control", "flatten", "folding", "graph", "nodes", "shapes"),
-    ("coupling", "cuts", "naming", "samples", "solver", "store", "surgeon", "surgery", "proof", "autodiff", "cost", "stored", "data", "evaluate"),
+    ("coupling", "cuts", "naming", "samples", "sizes", "solver", "store", "surgeon", "surgery", "proof", "autodiff", "cost", "stored", "data", "evaluate"),
     ("criteria", "allocate", "alignment", "recover", "train", "explain", "dissect"),
     ("sensitivity", "instability"),
     ("schedule", "workspace", "experiment", "deploy"),

@@ -12,7 +12,8 @@ from onnxprune import runtime
 from onnxprune.errors import DataError
 from onnxprune.graph import Graph, build_graph
 from onnxprune.model import Model, from_proto
-from onnxprune.samples import complete_shapes, generate, resized, size_variants
+from onnxprune.samples import assign, complete_shapes, generate
+from onnxprune.sizes import resized, size_variants
 from tests.nets import NETS, export
 from tests.proof_models import mlp, model, normal
 
@@ -164,10 +165,63 @@ class TestSizes:
 
     def test_variants_begin_with_the_graph_itself(self) -> None:
         graph = graph_of("(float[N,3,H,W] x) => (float[N,3,H,W] y) { y = Relu(x) }")
-        first, second, *_ = size_variants(graph)
-        assert resized(graph, first)["x"] == graph.shapes["x"]
-        assert second["H"] == second["W"]
-        assert any(sizes["N"] == 1 for sizes in size_variants(graph))
+        variants = list(size_variants(graph))
+        assert resized(graph, variants[0])["x"] == graph.shapes["x"]
+        assert any(sizes["H"] == sizes["W"] for sizes in variants)
+        assert any(sizes["N"] == 1 for sizes in variants)
+        assert {"N": 2, "H": 8, "W": 16} in variants
+
+    def test_no_variants_of_fixed_sizes(self) -> None:
+        graph = graph_of("(float[1,3] x) => (float[1,3] y) { y = Relu(x) }")
+        assert all(not sizes for sizes in size_variants(graph))
+
+
+class TestAssign:
+    """Primes first; where the model does not run on them, the nearest sizes that it takes."""
+
+    def shapes(self, text: str, **weights: Any) -> dict[str, tuple[int, ...]]:
+        graph = assign(model(text, **weights))
+        assert not [o for n in graph.nodes for o in n.outputs if o not in graph.shapes]
+        return dict(graph.shapes)
+
+    def test_known_shapes_stay_primes(self) -> None:
+        shapes = self.shapes("(float[N,3,H,W] x) => (float[N,3,H,W] y) { y = Relu(x) }")
+        assert shapes["x"] == (2, 3, 7, 11)
+
+    def test_two_names_for_one_batch(self) -> None:
+        shapes = self.shapes("(float[A,3] x, float[B,3] z) => (float[A,3] y) { y = Add(x, z) }")
+        assert shapes["x"] == shapes["z"] == shapes["y"] == (2, 3)
+
+    def test_past_and_present(self) -> None:
+        text = """(float[N,S,3] x, float[N,P,3] past, float[N,T,3] bias) => (float[N,T,3] y) {
+            c = Concat<axis=1>(past, x) y = Add(c, bias) }"""
+        shapes = self.shapes(text)
+        assert shapes["bias"][1] == shapes["x"][1] + shapes["past"][1]
+
+    def test_named_as_a_sum(self) -> None:
+        original = model("(float[N,S,3] x, float[N,P,3] past, float[N,T,3] bias) => (float[N,T,3] y) "
+                         "{ c = Concat<axis=1>(past, x) y = Add(c, bias) }")  # fmt: skip
+        original.proto.graph.input[2].type.tensor_type.shape.dim[1].dim_param = "P + S"
+        assert assign(original).shapes["bias"] == (2, 18, 3)
+
+    def test_images_that_are_halved(self) -> None:
+        text = """(float[N,3,H,W] x) => (float[N,6,H,W] y) {
+            d = MaxPool<kernel_shape=[2,2],strides=[2,2]>(x) u = Resize(d, , scales) y = Concat<axis=1>(u, x) }"""
+        shapes = self.shapes(text, scales=np.array([1, 1, 2, 2], np.float32))
+        assert shapes["x"] == (2, 3, 8, 12)
+
+    def test_a_model_that_takes_none(self) -> None:
+        text = "(float[N,6] x) => (float[N,4] y) { a = com.microsoft.QuickGelu(x) y = MatMul(a, w) }"
+        graph = assign(model(text, w=normal(5, 4)))
+        assert "a" not in graph.shapes
+
+    def test_a_model_that_does_not_load(self) -> None:
+        graph = assign(model("(float[N,6] x) => (float[N,6] y) { y = com.acme.Foo(x) }"))
+        assert "y" not in graph.shapes
+
+    def test_fixed_shapes(self) -> None:
+        original = model("(float[N,3,H,W] x) => (float[N,3,H,W] y) { y = com.microsoft.QuickGelu(x) }")
+        assert assign(original, fixed={"x": (1, 3, 20, 20)}).shapes["y"] == (1, 3, 20, 20)
 
 
 class TestCompleteShapes:

@@ -12,6 +12,7 @@ from onnxprune.cuts import AxisCut, cut_array, masks, zero_slices
 from onnxprune.errors import PlanError, SurgeryError
 from onnxprune.model import Model, from_proto
 from onnxprune.plan import Plan
+from onnxprune.proof import prove
 from onnxprune.surgery import mask, remove
 from onnxprune.values import Coupling, Options
 from tests.nets import export
@@ -165,3 +166,15 @@ def test_removed_models_pass_the_onnx_checker() -> None:
         model = from_proto(export(name))
         coupling = couple(model)
         onnx.checker.check_model(remove(model, coupling, half(coupling)).to_proto(), full_check=True)
+
+
+def test_sizes_that_are_divided_down_to_nothing() -> None:
+    """Head size and scale are computed as width // heads; with fewer channels than heads both would become 0."""
+    model = from_proto(export("swin", "torchscript"))
+    options = Options(attention="dims", include_inexact=True)
+    coupling = couple(model, options)
+    width = max((g for g in coupling.groups if not g.exact), key=lambda g: g.units)
+    plan = Plan(model.hash, {width.name: np.arange(4, width.units)}, {width.name: width.units}, options=options)
+    removed = remove(model, coupling, plan)
+    assert all(np.isfinite(v).all() for v in run(removed, feeds_for(model, 3)).values())
+    assert prove(model, coupling, plan, removed).ok

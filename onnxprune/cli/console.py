@@ -18,7 +18,20 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-__all__ = ["Report", "change", "count", "emit_json", "megabytes", "plain", "progress", "say", "show", "table", "warn"]
+__all__ = [
+    "Report",
+    "change",
+    "count",
+    "emit_json",
+    "megabytes",
+    "milliseconds",
+    "plain",
+    "progress",
+    "say",
+    "show",
+    "table",
+    "warn",
+]
 
 WIDE = 200  # columns where the output is not a terminal: a table in a file must not be cut at 80
 SECOND = 1000.0  # milliseconds
@@ -105,6 +118,11 @@ def megabytes(value: float) -> str:
         if abs(value) >= limit:
             return f"{value / limit:.4g} {name}"
     return f"{value:.0f} B"
+
+
+def milliseconds(value: float) -> str:
+    """A time."""
+    return f"{value:.3g} ms" if value < SECOND else f"{value / SECOND:.3g} s"
 
 
 def change(before: float, after: float) -> str:

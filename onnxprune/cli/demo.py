@@ -95,9 +95,8 @@ def _sections(out: Path, pruned: Pruned, before: _Measured, after: _Measured) ->
         for group, (gone, units) in zip(pruned.coupling.groups, pruned.reached.groups.values(), strict=True)
     ]
     files = (file_bytes(out / MODEL), file_bytes(out / SMALL))
-    costs: list[Sequence[str]] = list(costs_table(pruned.before, pruned.after, files))
+    costs: list[Sequence[str]] = list(costs_table(pruned.before, pruned.after, files, (before.latency, after.latency)))
     quality = [(b.name, str(b), str(a), "measured") for b, a in zip(before.metrics, after.metrics, strict=True)]
-    speed = ("latency", f"{before.latency.median_ms:.3g} ms", f"{after.latency.median_ms:.3g} ms", "measured")
     return (
         Section(
             "What was removed",
@@ -108,16 +107,19 @@ def _sections(out: Path, pruned: Pruned, before: _Measured, after: _Measured) ->
         ),
         Section("What cannot go", ("axis", "reason"), _frozen(pruned), (), ()),
         Section("The proof", text=(proof_text(pruned.proof),)),
-        Section("What it costs", ("", "before", "after", "left", ""), costs, (1, 2, 3)),
         Section(
-            "How good and how fast it is",
+            "What it costs",
+            ("", "before", "after", "left", ""),
+            costs,
+            (1, 2, 3),
+            (f"Latency before: {describe(before.latency)}; after: {describe(after.latency)}.",),
+        ),
+        Section(
+            "How good it is",
             ("", "before", "after", ""),
-            [*quality, speed],
+            quality,
             (1, 2),
-            (
-                f"Latency before: {describe(before.latency)}; after: {describe(after.latency)}.",
-                "Nothing was trained after the removal: accuracy comes back with fine-tuning, or with a smaller ratio.",
-            ),
+            ("Nothing was trained after the removal: accuracy comes back with fine-tuning, or with a smaller ratio.",),
         ),
         Section(
             "What to try next",

@@ -23,7 +23,7 @@ from onnxprune.cli.options import (
     coupling_options,
     examples,
 )
-from onnxprune.cost import Cost, CostModel, GroupCost, cost
+from onnxprune.cost import Cost, CostModel, GroupCost, cost, example_graph
 from onnxprune.experiment import analyse, broken_weights
 from onnxprune.model import Model, load
 from onnxprune.values import Coupling, Frozen, Group
@@ -60,8 +60,9 @@ def inspect_model(
         report("looking for groups", 0, 0)
         inlined, coupling = analyse(loaded, options)
         report("counting", 0, 0)
-        total = cost(inlined, shapes=dict(options.shapes), count_nonzero=False)
-        groups = CostModel(coupling).groups
+        graph = example_graph(inlined, dict(options.shapes))
+        total = cost(inlined, graph, count_nonzero=False)
+        groups = CostModel(coupling, graph).groups
         broken = broken_weights(inlined, coupling)
     for warning in broken:
         warn(warning)

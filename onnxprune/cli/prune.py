@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from onnxprune.cli.console import change, count, emit_json, megabytes, progress, say, show, table, warn
+from onnxprune.cli.console import (
+    change,
+    count,
+    emit_json,
+    megabytes,
+    milliseconds,
+    progress,
+    say,
+    show,
+    table,
+    warn,
+)
 from onnxprune.cli.notices import check_environment
 from onnxprune.cli.options import (
     AllowIoOption,
@@ -41,6 +53,7 @@ from onnxprune.experiment import prune as prune_in_memory
 from onnxprune.model import load, save
 from onnxprune.plan import Plan
 from onnxprune.proof import Proof
+from onnxprune.runtime import Latency
 
 __all__ = ["ZEROS", "ModeOption", "NoVerifyOption", "OutOption", "costs_table", "proof_text", "prune_model", "register"]
 
@@ -165,7 +178,8 @@ def prune_model(
             granularity=granularity.value, group_ratios=ratios, skip=skip or (), round_to=round_to,
             target_params=target_params, target_macs=target_macs, include_inexact=include_inexact,
             attention=attention.value, norm_groups=norm_groups.value, allow_io=allow_io or (), shapes=shapes,
-            plan=loaded_plan, seed=seed, verify=not no_verify, data=data, progress=report, notify=say,
+            plan=loaded_plan, seed=seed, verify=not no_verify, measure=not no_verify, data=data,
+            progress=report, notify=say,
         )  # fmt: skip
         report("writing", 0, 0)
         saving = time.perf_counter()
@@ -192,8 +206,8 @@ def _document(model: Path, out: Path, plan: Path | None, pruned: Pruned, timings
         "mode": "mask" if pruned.masked else "remove",
         **pruned.reached.as_dict(),
         "groups": [{"name": n, "removed": gone, "units": all_} for n, (gone, all_) in pruned.reached.groups.items()],
-        "before": _costs(pruned.before, model),
-        "after": _costs(pruned.after, out),
+        "before": _costs(pruned.before, model, pruned.latencies[0] if pruned.latencies else None),
+        "after": _costs(pruned.after, out, pruned.latencies[1] if pruned.latencies else None),
         "proof": None if pruned.proof is None else pruned.proof.to_dict(),
         "signature_changes": pruned.signature,
         "warnings": pruned.warnings,
@@ -201,7 +215,7 @@ def _document(model: Path, out: Path, plan: Path | None, pruned: Pruned, timings
     }
 
 
-def _costs(cost: Cost, path: Path) -> dict[str, Any]:
+def _costs(cost: Cost, path: Path, latency: Latency | None) -> dict[str, Any]:
     return {
         "parameters": cost.parameters,
         "nonzero": cost.nonzero,
@@ -209,6 +223,7 @@ def _costs(cost: Cost, path: Path) -> dict[str, Any]:
         "file_bytes": file_bytes(path),
         "macs": cost.macs,
         "activation_bytes": cost.activation_bytes,
+        "latency_ms": latency.median_ms if latency else None,
     }
 
 
@@ -217,17 +232,21 @@ def file_bytes(path: Path) -> int:
     return sum(file.stat().st_size for file in files_of(load(path)))
 
 
-def costs_table(before: Cost, after: Cost, files: tuple[int, int]) -> list[tuple[str, str, str, str, str]]:
+def costs_table(
+    before: Cost, after: Cost, files: tuple[int, int], latencies: tuple[Latency, Latency] | None = None
+) -> list[tuple[str, str, str, str, str]]:
     """Rows of the comparison: what, before, after, what is left, and how it is known."""
-    nonzero = (before.nonzero or 0, after.nonzero or 0)
-    rows = (
+    rows: list[tuple[str, float, float, Callable[[float], str], str]] = [
         ("parameters", before.parameters, after.parameters, count, "counted"),
-        ("non-zero parameters", *nonzero, count, "counted"),
+        ("non-zero parameters", before.nonzero or 0, after.nonzero or 0, count, "counted"),
         ("file", *files, megabytes, "measured"),
         ("MACs", before.macs, after.macs, count, "estimated"),
         ("activations at the peak", before.activation_bytes, after.activation_bytes, megabytes, "estimated"),
-    )
-    return [(what, show(old), show(new), change(old, new), how) for what, old, new, show, how in rows]
+    ]
+    if latencies:
+        old, new = latencies
+        rows.append(("latency", old.median_ms, new.median_ms, milliseconds, "measured"))
+    return [(what, words(old), words(new), change(old, new), how) for what, old, new, words, how in rows]
 
 
 def proof_text(proof: Proof | None, *, masked: bool = False) -> str:
@@ -253,7 +272,7 @@ def _print(model: Path, out: Path, plan: Path | None, pruned: Pruned, timings: d
     what = "weight" if pruned.plan.weights and not pruned.plan.units else "group"
     show(table(f"What is left of each {what}", (what, "before", "after", "left"), rows, right=(1, 2, 3)))
     show("")
-    costs = costs_table(pruned.before, pruned.after, (file_bytes(model), file_bytes(out)))
+    costs = costs_table(pruned.before, pruned.after, (file_bytes(model), file_bytes(out)), pruned.latencies)
     show(table("What it costs", ("", "before", "after", "left", ""), costs, right=(1, 2, 3)))
     show("")
     show(_asked_and_reached(pruned))

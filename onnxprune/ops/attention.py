@@ -69,7 +69,7 @@ def couple_fused(node: Node, t: Ties) -> None:
             _three_parts(t, t.el(tensor, axis), h)
     for table in (node.input(i) for i in form.columns):
         if table and t.shape(table) == (q + k + v,):
-            t.tie(w, 1, table, 0)
+            t.tie(w, 1, table, 0, None)
     _scores(node, t, h, form.extra)
     _freeze_others(node, t, {0, 1, form.bias, form.past, form.extra, *form.columns})
     for cache, into in ((node.input(form.past), False), (node.output(1), True)):
@@ -203,7 +203,7 @@ def couple_grouped(node: Node, t: Ties) -> None:
 def _keep_aligned(t: Ties, h: Heads, block: int) -> None:
     """onnxruntime takes head sizes that are multiples of 8, or of 16 where they rotate: so many dims go together."""
     if h.dims.size % block == 0:
-        t.tie_ids(np.repeat(h.dims[::block], block), h.dims)
+        t.tie_ids(np.repeat(h.dims[::block], block), h.dims, None)
 
 
 def cut_grouped(node: Node, c: Cutter) -> None:

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from onnxprune.control import body_inputs, body_outputs, carried
 from onnxprune.graph import Graph, Node
+from onnxprune.ops.cutting import Cutter
 from onnxprune.ops.rule import Role, Rule, zero_keeps
-from onnxprune.ops.sources import cut_keep_sizes
 from onnxprune.ops.ties import Ties
 
 
@@ -88,7 +88,14 @@ def _freeze_inside(node: Node, t: Ties, reason: str) -> None:
             t.freeze_node(inner, reason)
 
 
+def cut_rounds(node: Node, c: Cutter) -> None:
+    """A number of rounds that was read off a cut axis stays what it was."""
+    rounds = node.input(0) if node.op == "Loop" else ""
+    if rounds in c.graph.from_shape:
+        c.want(node, 0, c.graph.values[rounds])
+
+
 RULES = tuple(
-    Rule(op, couple_control_flow, (Role.PASS,), zero_keeps, cut_keep_sizes, shapeless=True)
+    Rule(op, couple_control_flow, (Role.PASS,), zero_keeps, cut_rounds, shapeless=True)
     for op in ("If", "Loop", "Scan")
 )

@@ -54,9 +54,9 @@ class Heads:
         if repeat is not None:
             t.freeze_ids(repeat, "query heads that share a key head stay together")
         h = cls(t.virtual(groups), repeat, t.virtual(dims), t.virtual(dims), t.virtual(values or dims))
-        t.tie_ids(h.dims, h.keys)
+        t.tie_ids(h.dims, h.keys, None)
         if values is None:
-            t.tie_ids(h.dims, h.values)
+            t.tie_ids(h.dims, h.values, None)
         return h
 
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from onnxprune.graph import Node
-from onnxprune.ops.rule import Role, Rule, Shapes, Zeros, zero_keeps, zero_lost
+from onnxprune.ops.rule import Role, Rule, Shapes, Zeros, zero_any, zero_keeps, zero_lost
 from onnxprune.ops.ties import Ties
 
 
@@ -136,9 +136,9 @@ def zero_gemm(node: Node, z: Zeros) -> None:
 
 MS = "com.microsoft"
 RULES = (
-    Rule("MatMul", couple_matmul, (Role.LINEAR,), zero_keeps, macs=macs_matmul),
-    Rule("FusedMatMul", couple_matmul, (Role.LINEAR,), zero_keeps, macs=macs_matmul, domain=MS),
+    Rule("MatMul", couple_matmul, (Role.LINEAR,), zero_any, macs=macs_matmul),
+    Rule("FusedMatMul", couple_matmul, (Role.LINEAR,), zero_any, macs=macs_matmul, domain=MS),
     Rule("Gemm", couple_gemm, (Role.LINEAR,), zero_gemm, macs=macs_matmul),
     Rule("FusedGemm", couple_gemm, (Role.LINEAR,), zero_lost, macs=macs_matmul, domain=MS),
-    Rule("Einsum", couple_einsum, (Role.LINEAR,), zero_keeps, macs=macs_einsum),
+    Rule("Einsum", couple_einsum, (Role.LINEAR,), zero_any, macs=macs_einsum),
 )

@@ -160,7 +160,7 @@ def couple_packed(node: Node, t: Ties) -> None:
         t.freeze(w, 1, f"{node} packs it into blocks")
         return
     columns = np.repeat(t.el(w, 1), node.attrs["block_size"])
-    t.tie_ids(t.el(x, last), columns)
+    t.tie_ids(t.el(x, last), columns, None)
     t.contracts(columns, t.el(x, last))
     t.consumes(w, 1)
 
@@ -170,13 +170,13 @@ def _follow_blocks(t: Ties, w: str, table: str) -> bool:
     rows, blocks, _ = t.graph.shapes[w]
     shape = t.graph.shapes[table]
     if len(shape) == 1:
-        t.tie_ids(np.repeat(t.el(w, 0), shape[0] // rows), t.el(table, 0))
+        t.tie_ids(np.repeat(t.el(w, 0), shape[0] // rows), t.el(table, 0), None)
         return False
-    t.tie(w, 0, table, 0)
+    t.tie(w, 0, table, 0, None)
     if shape[1] != blocks:
         t.freeze(table, 1, "several zero points share its bytes")
         return False
-    t.tie(w, 1, table, 1)
+    t.tie(w, 1, table, 1, None)
     return True
 
 
@@ -200,9 +200,9 @@ RULES = (
          cut_conv_like, macs_through(macs_conv)),
     Rule("ConvInteger", couple_conv_like, (D, L, Z, Z), zero_through(zero_by_inputs(1), stored=False), cut_conv_like,
          macs_through(macs_conv)),
-    Rule("QLinearMatMul", couple_matmul_like, (*PRODUCT, S, Z), zero_through(zero_keeps),
+    Rule("QLinearMatMul", couple_matmul_like, (*PRODUCT, S, Z), zero_through(zero_any),
          macs=macs_through(macs_matmul)),
-    Rule("MatMulInteger", couple_matmul_like, (L, L, Z, Z), zero_through(zero_keeps, stored=False),
+    Rule("MatMulInteger", couple_matmul_like, (L, L, Z, Z), zero_through(zero_any, stored=False),
          macs=macs_through(macs_matmul)),
     Rule("MatMulIntegerToFloat", couple_matmul_like, (L, L, S, S, Z, Z, L), zero_through(zero_gemm, stored=False),
          macs=macs_through(macs_matmul), domain=MS),

@@ -190,7 +190,7 @@ def per_entry(t: Ties, tensor: str, axis: int, table: str) -> None:
         return
     axis = axis % t.rank(tensor)
     if shape == ((t.shape(tensor) or ())[axis],):
-        t.tie(tensor, axis, table, 0)
+        t.tie(tensor, axis, table, 0, None)
     else:
         t.freeze_all(table, "a scale of an unusual shape")
         t.freeze_all(tensor, "its scale has an unusual shape")
@@ -209,9 +209,9 @@ def couple_linear(node: Node, t: Ties) -> None:
         for a in range(t.rank(y)):
             if a == axis % t.rank(y):
                 ids = t.el(y, a)
-                t.tie_ids(ids, np.repeat(t.el(table, a), block)[: ids.size])
+                t.tie_ids(ids, np.repeat(t.el(table, a), block)[: ids.size], None)
             else:
-                t.tie(y, a, table, a)
+                t.tie(y, a, table, a, None)
 
 
 def _declare_blocks(node: Node, t: Ties) -> None:

@@ -27,7 +27,7 @@ def tie_pairs(t: Ties, dims: Ints, cos: str, sin: str, *, interleaved: bool) -> 
     t.tie_ids(dims[first], dims[second])
     t.tie_ids(dims[second], dims[first])
     for table in (cos, sin):
-        t.tie_ids(dims[first], t.el(table, t.rank(table) - 1))
+        t.tie_ids(dims[first], t.el(table, t.rank(table) - 1), None)
         for axis in range(t.rank(table) - 1):
             t.freeze(table, axis, "rotary tables are read by position")
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from onnxprune.errors import DataError
 from onnxprune.graph import Graph, dynamic_dims
 from onnxprune.proof.decisions import FLOATS
-from onnxprune.samples import generate, resized, size_variants
+from onnxprune.samples import generate
+from onnxprune.sizes import resized, size_variants
 from onnxprune.weights import dtype_of
 
 __all__ = ["Data", "Feeds", "feeds_to_try", "scaled"]

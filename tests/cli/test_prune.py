@@ -12,7 +12,7 @@ from onnxprune.plan import Plan
 from onnxprune.runtime import session
 from tests.cli.conftest import Call, cnn, save
 
-COSTS = {"parameters", "nonzero", "bytes", "file_bytes", "macs", "activation_bytes"}
+COSTS = {"parameters", "nonzero", "bytes", "file_bytes", "macs", "activation_bytes", "latency_ms"}
 EXACTLY = ("--ratio", "0.5", "--round-to", "1")
 
 
@@ -153,6 +153,7 @@ class TestJson:
         assert (found["removed"], found["total"], found["round_to"]) == (12, 24, 1)
         assert found["before"].keys() == found["after"].keys() == COSTS
         assert found["after"]["file_bytes"] == out.stat().st_size
+        assert found["after"]["latency_ms"] > 0
         assert found["reached"]["macs"] == pytest.approx(found["after"]["macs"] / found["before"]["macs"])
         assert found["proof"]["ok"]
         assert found["proof"]["error"] <= found["proof"]["tolerance"] == 1e-5
@@ -165,6 +166,7 @@ class TestJson:
     def test_not_proven(self, call: Call, cnn_file: Path, out: Path) -> None:
         found = call("prune", cnn_file, "-o", out, *EXACTLY, "--json", "--no-verify").json
         assert found["proof"] is None
+        assert found["after"]["latency_ms"] is None
         assert "prove" not in found["timings"]
 
 

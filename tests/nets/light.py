@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 from onnx import numpy_helper
 
 __all__ = ["LIGHT", "light"]
@@ -42,7 +43,28 @@ def light(name: str, seed: int = 0) -> onnx.ModelProto:
         live = [type(x).FromString(x.SerializeToString()) for x in field if x.name in read]
         del field[:]
         field.extend(live)
+    _calm(model, rng)
     return model
+
+
+def _calm(model: onnx.ModelProto, rng: np.random.Generator) -> None:
+    """Scale the classifier in front of a final Softmax to logits of order one: a saturated one would hide everything.
+
+    Without calibrated BatchNorm statistics, activations grow with every residual block.
+    """
+    last = model.graph.node[-1]
+    head = next((n for n in model.graph.node if last.op_type == "Softmax" and n.output[0] == last.input[0]), None)
+    if head is None or head.op_type != "Gemm":
+        return
+    probe = onnx.ModelProto.FromString(model.SerializeToString())
+    probe.graph.output.append(onnx.helper.make_empty_tensor_value_info(head.output[0]))
+    session = onnxruntime.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
+    image = session.get_inputs()[0]
+    logits = session.run([head.output[0]], {image.name: rng.standard_normal(image.shape).astype(np.float32)})[0]
+    factor = np.float32(2.0 ** -np.round(np.log2(logits.std())))  # a power of two: the same weights on every machine
+    for tensor in model.graph.initializer:
+        if tensor.name in head.input[1:]:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * factor, tensor.name))
 
 
 def _values(rng: np.random.Generator, shape: tuple[int, ...], role: tuple[str, int]) -> np.ndarray:

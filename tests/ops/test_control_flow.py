@@ -19,12 +19,13 @@ from tests.plans import half
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 Formal = tuple[str, int, Sequence[int | str] | None]
+Make = Callable[[Net, str], str]
 INNER = 5
 
 
 def body(net: Net, build: Callable[[Net], Sequence[str]], formal: Sequence[Formal] = ()) -> onnx.GraphProto:
     """The graph of what ``build`` adds; two bodies built one after the other use the same names."""
-    inner = Net(seed=len(net.nodes) + 1, opset=net.opset)
+    inner = Net(seed=int(net.rng.integers(1 << 30)), opset=net.opset)
     inner._count = 1000 if net._count < 1000 else net._count + 1000
     outputs = build(inner)
     return helper.make_graph(
@@ -42,13 +43,13 @@ def typed(graph: onnx.GraphProto, *kinds: int) -> onnx.GraphProto:
     return graph
 
 
-# -- If -----------------------------------------------------------------------------------------------------------------
+# -- If ---------------------------------------------------------------------------------------------------------------
 
 
 def branches(net: Net, condition: str, h: str) -> str:
-    """Each branch has weights of its own, under the same names; one also reads weights from outside."""
-    outer = net.param(HIDDEN, HIDDEN)
-    then = body(net, lambda b: [b.op("Relu", b.op("Add", b.op("MatMul", h, outer), b.param(HIDDEN)))])
+    """Each branch has weights of its own, under the same names; one also reads a bias from outside."""
+    outer = net.param(HIDDEN)
+    then = body(net, lambda b: [b.op("Relu", b.op("Add", b.op("MatMul", h, b.param(HIDDEN, HIDDEN)), outer))])
     other = body(
         net, lambda b: [b.op("Tanh", b.op("Add", b.op("MatMul", h, b.param(HIDDEN, HIDDEN)), b.param(HIDDEN)))]
     )
@@ -62,10 +63,7 @@ def chosen(shortcut: bool = False, nested: bool = False) -> Case:
         net = Net()
         flag = net.input((), np.bool_, "flag")
         h = net.gemm(net.input(("n", 6)), 6, HIDDEN)
-        if nested:
-            y = nest(net, flag, h)
-        else:
-            y = branches(net, flag, h)
+        y = nest(net, flag, h) if nested else branches(net, flag, h)
         return net.model(net.gemm(net.op("Add", y, h) if shortcut else y, HIDDEN, OUT))
 
     def feeds(model: Model, seed: int) -> dict[str, np.ndarray]:
@@ -75,19 +73,18 @@ def chosen(shortcut: bool = False, nested: bool = False) -> Case:
 
 
 def nest(net: Net, flag: str, h: str) -> str:
-    """An If inside an If, and a branch that hands out a tensor from outside as it is."""
+    """An If inside an If, and a branch that hands out a tensor from outside."""
 
     def then(b: Net) -> list[str]:
         return [branches(b, flag, b.op("Abs", h))]
 
     outer = net.gemm(h, HIDDEN, HIDDEN)
-    return net.op(
-        "If", flag, then_branch=typed(body(net, then), FLOAT), else_branch=typed(body(net, lambda _: [outer]), FLOAT)
-    )
+    other = body(net, lambda b: [b.op("Identity", outer)])
+    return net.op("If", flag, then_branch=typed(body(net, then), FLOAT), else_branch=typed(other, FLOAT))
 
 
 def different_sizes() -> Case:
-    """One branch gives two rows more than the other: that axis is unknown, and whatever reads it stays."""
+    """One branch gives twice the rows of the other: that axis stays, the channels do not."""
 
     def build() -> Model:
         net = Net()
@@ -98,12 +95,10 @@ def different_sizes() -> Case:
         y = net.op("If", flag, then_branch=typed(then, FLOAT), else_branch=typed(other, FLOAT))
         return net.model(net.op("ReduceMax", net.gemm(y, HIDDEN, OUT), net.const([0])))
 
-    return Case(
-        build, units=0, frozen="If node", feeds=lambda m, s: {**normal_input(m, s, "x"), "flag": np.array(True)}
-    )
+    return Case(build, feeds=lambda m, s: {**normal_input(m, s, "x"), "flag": np.array(True)})
 
 
-# -- Loop ---------------------------------------------------------------------------------------------------------------
+# -- Loop -------------------------------------------------------------------------------------------------------------
 
 ROUND: tuple[Formal, ...] = (("round", INT64, []), ("go", BOOL, []))
 
@@ -116,15 +111,18 @@ def cell(b: Net, state: str) -> str:
 
 def loop(
     *,
-    trips: Callable[[Net, str], str] = lambda net, h: net.const(3, np.int64),
+    trips: Make | None = None,
     emits: bool = False,
-    start: Callable[[Net, str], str] = lambda net, h: h,
-    step: Callable[[Net, str], str] = cell,
-    tail: Callable[[Net, str], str] = lambda net, y: y,
+    start: Make | None = None,
+    step: Make = cell,
+    tail: Make | None = None,
     declared: Sequence[int | str] | None = None,
     **expected: object,
 ) -> Case:
-    """x -> Gemm -> Loop -> Gemm; with ``emits`` also the sum over what every round gives out."""
+    """x -> Gemm -> Loop -> Gemm; with ``emits`` also the sum over what every round gives out.
+
+    Where the loop does not ``start`` with the hidden layer, that is added behind it.
+    """
 
     def build() -> Model:
         net = Net()
@@ -136,11 +134,14 @@ def loop(
             return [*out, b.op("Identity", new)] if emits else out
 
         graph = typed(body(net, rounds, (*ROUND, ("state", FLOAT, declared))), BOOL, FLOAT, *([FLOAT] * emits))
-        outputs = net.ops("Loop", trips(net, h), "", start(net, h), count=1 + emits, body=graph)
-        y = outputs[0]
+        rounds_to_go = trips(net, h) if trips else net.const(3, np.int64)
+        outputs = net.ops("Loop", rounds_to_go, "", start(net, h) if start else h, count=1 + emits, body=graph)
+        y = tail(net, outputs[0]) if tail else outputs[0]
+        if start:
+            y = net.op("Add", y, h)
         if emits:
             y = net.op("Add", y, net.op("ReduceSum", outputs[1], net.const([0]), keepdims=0))
-        return net.model(net.gemm(tail(net, y), HIDDEN, OUT))
+        return net.model(net.gemm(y, HIDDEN, OUT))
 
     return Case(build, **{"units": HIDDEN + INNER, **expected})
 
@@ -195,7 +196,7 @@ def counted_by_data() -> Case:
     return Case(build)
 
 
-# -- Scan ---------------------------------------------------------------------------------------------------------------
+# -- Scan -------------------------------------------------------------------------------------------------------------
 
 
 def scan(*, axes: bool = False, backwards: bool = False, start: Callable[[Net], str] | None = None) -> Case:

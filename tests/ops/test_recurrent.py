@@ -165,7 +165,7 @@ def common(op: str) -> list[Case]:
 
 
 def last_by_attribute(net: Net, outputs: Sequence[str], directions: int) -> str:
-    return net.op("Squeeze", outputs[1], axes=[0])
+    return net.op("Squeeze", outputs[1], axes=list(range(directions)))
 
 
 LEAK = "removed elements are not zero"

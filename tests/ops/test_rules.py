@@ -18,6 +18,7 @@ import tests.ops
 from onnxprune import surgery
 from onnxprune.coupling import couple, relate, settle, weight_role, zero_flags
 from onnxprune.cuts import cut_array, cuts_of
+from onnxprune.graph import build_graph
 from onnxprune.model import Model
 from onnxprune.ops import RULES, Role
 from onnxprune.ops.quantized import stored_zero
@@ -133,9 +134,10 @@ def floats(model: Model) -> int:
     return sum(int(np.prod(w.shape)) for w in model.weights.values() if w.onnx_type != TensorProto.INT64)
 
 
-def check_zeroed(coupling: Coupling, units: dict[str, np.ndarray], masked: object) -> None:
+def check_zeroed(coupling: Coupling, units: dict[str, np.ndarray], masked: Model) -> None:
     """Linear constants are zero where their units went, and every other constant is what it was."""
     graph = coupling.graph
+    weights = {**build_graph(masked).weights, **masked.weights}  # those in the bodies of control flow as well
     touched: set[str] = set()
     for name, gone in units.items():
         group = coupling.groups[coupling.by_name[name]]
@@ -146,10 +148,10 @@ def check_zeroed(coupling: Coupling, units: dict[str, np.ndarray], masked: objec
             if graph.origin.get(member.tensor, member.tensor) in graph.origin.values():
                 continue
             touched.add(member.tensor)
-            now = masked.weights[member.tensor].array()
+            now = weights[member.tensor].array()
             zero = np.broadcast_to(np.asarray(stored_zero(graph, member.tensor)).astype(now.dtype), now.shape)
             index = member.index[np.isin(member.unit, gone)]
             assert np.array_equal(np.take(now, index, member.axis), np.take(zero, index, member.axis)), member.tensor
     for tensor in graph.weights:
-        if tensor in masked.weights and weight_role(graph, tensor) is not Role.LINEAR:
-            assert np.array_equal(masked.weights[tensor].array(), graph.weights[tensor].array()), tensor
+        if tensor in weights and weight_role(graph, tensor) is not Role.LINEAR:
+            assert np.array_equal(weights[tensor].array(), graph.weights[tensor].array()), tensor
