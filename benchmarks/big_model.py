@@ -147,7 +147,7 @@ def in_process(source: Path, target: Path, *, cuts: bool, proven: bool) -> Run:
     """Prune with the command line, in a fresh process, and measure that."""
     size = source.stat().st_size + source.with_suffix(".data").stat().st_size
     arguments = ["prune", str(source), "-o", str(target), "--ratio", "0.5", "--round-to", "1", "--json"]
-    child = [sys.executable, "-c", "from onnxprune.cli import main; main()", *arguments]
+    child = [sys.executable, "-c", "import sys; from onnxprune.cli import main; sys.exit(main())", *arguments]
     child += [] if proven else ["--no-verify"]
     start = time.perf_counter()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:

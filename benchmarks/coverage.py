@@ -1,6 +1,7 @@
 """The coverage table: what onnxprune makes of many models, and beside it onnxsim and Torch-Pruning.
 
     python -m benchmarks.coverage [--only PATTERN] [--quick] [--markdown] [--json FILE] [--peers FILE]
+                                 [--load FILE]
 
 Half of the units of every group go, by L2 magnitude, without rounding; the removal is proven. onnxsim prunes the same
 file, Torch-Pruning the torch module that it was exported from, both at 50%.
@@ -43,7 +44,7 @@ Record = dict[str, Any]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and say with the exit code whether every proof held."""
     options = _options(arguments)
-    records = list(_measured(options))
+    records = json.loads(options.load.read_text(encoding="utf-8")) if options.load else list(_measured(options))
     emit("Summary", *_summary(records), as_markdown=options.markdown)
     for source in SOURCES:
         rows = [_cells(r) for r in records if r["source"] == source]
@@ -75,6 +76,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--markdown", action="store_true", help="print Markdown")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures, after each model")
     parser.add_argument("--peers", type=Path, metavar="FILE", help="take the other tools' answers from this JSON")
+    parser.add_argument("--load", type=Path, metavar="FILE", help="measure nothing, print the figures of this JSON")
     return parser.parse_args(arguments)
 
 

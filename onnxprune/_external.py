@@ -108,7 +108,7 @@ def _number(entries: dict[str, str], key: str, name: str, default: int) -> int:
     text = entries.get(key, "")
     if not text:
         return default
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
         raise ModelLoadError(
             f"tensor `{name}`: the {key} of its external data is `{text}`, expected a number of bytes", FAULTY
         )

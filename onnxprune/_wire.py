@@ -91,7 +91,10 @@ def slim(buffer: Buffer) -> bytes:
     for tensor in _tensors(buffer, lambda item: item.end - item.start > INLINE_LIMIT):
         bulk = _bulk(tensor.fields)
         if bulk is not None and bulk.end - bulk.start > INLINE_LIMIT:
-            edits.append((tensor.path, [_constant_edit(bulk, _marker(bulk.start, bulk.end - bulk.start))]))
+            # a location of "here", written out, would overrule the marker's
+            gone = [_constant_edit(f, b"") for f in tensor.fields if f.number in (EXTERNAL, LOCATION)]
+            marker = _constant_edit(bulk, _marker(bulk.start, bulk.end - bulk.start))
+            edits.append((tensor.path, sorted([marker, *gone], key=lambda edit: edit.start)))
     return b"".join(_splice(buffer, edits).chunks)
 
 

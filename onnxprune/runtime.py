@@ -146,7 +146,7 @@ def session(
     ``optimize``: let onnxruntime fuse and fold. ``prepack``: let it rearrange weights (faster runs, more memory).
     Without both, a session on the CPU takes next to no memory: it reads the weights where they are.
 
-    Raises OptionError (no such tensor or device), UnsupportedModel and ModelError.
+    Raises OptionError (no such tensor or device, no threads), UnsupportedModel and ModelError.
     """
     device = _device(provider)
     proto = onnx.ModelProto()
@@ -258,6 +258,8 @@ def _check_outputs(model: Model, names: Sequence[str]) -> None:
 
 
 def _options(threads: int | None, optimize: bool, prepack: bool) -> ort.SessionOptions:
+    if threads is not None and threads < 1:
+        raise OptionError(f"{threads} threads", "Ask for at least one, or leave the number to onnxruntime.")
     options = ort.SessionOptions()
     options.log_severity_level = FATAL
     options.intra_op_num_threads = threads or 0

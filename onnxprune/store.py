@@ -64,9 +64,7 @@ class Store:
         for node in body.node:
             if node.op_type == "Constant" and raw in node.output:
                 del node.attribute[:]
-                node.attribute.append(
-                    onnx.helper.make_attribute("value", numpy_helper.from_array(weight.array(), raw))
-                )
+                node.attribute.append(onnx.helper.make_attribute("value", numpy_helper.from_array(weight.array(), raw)))
 
     def bodies(self) -> dict[str, onnx.GraphProto]:
         """The graphs inside control flow, by what the names of their tensors begin with."""

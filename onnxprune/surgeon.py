@@ -54,6 +54,7 @@ class Surgeon:
         self.values, _ = fold(graph, constants, self.shapes)
         self._protos = {n.number: find_node(editor.proto.graph, n.where) for n in graph.nodes}
         self._before: dict[tuple[int | str, ...], list[onnx.NodeProto]] = defaultdict(list)
+        self._forgotten: set[str] = set()
         self._instead: dict[tuple[int | str, ...], list[onnx.NodeProto]] = {}
 
     # -- what rules ask -----------------------------------------------------------------------------------------------
@@ -116,6 +117,9 @@ class Surgeon:
 
     def add_constant(self, base: str, array: Array) -> str:
         return self.editor.add_weight(base, array)
+
+    def forget(self, tensor: str) -> None:
+        self._forgotten.add(tensor)
 
     def insert_before(self, node: Node, nodes: Sequence[onnx.NodeProto]) -> None:
         self._before[node.where].extend(nodes)
@@ -223,7 +227,8 @@ class Surgeon:
     def _forget_replaced(self, graph: onnx.GraphProto) -> None:
         """Drop declarations of tensors that no node makes any more."""
         produced = {o for n in graph.node for o in n.output} | {i.name for i in graph.input}
-        keep = [value for value in graph.value_info if value.name in produced]
+        forgotten = {self.graph.raw.get(tensor, tensor) for tensor in self._forgotten}
+        keep = [value for value in graph.value_info if value.name in produced - forgotten]
         if len(keep) < len(graph.value_info):
             copies = [onnx.ValueInfoProto.FromString(v.SerializeToString()) for v in keep]
             del graph.value_info[:]

@@ -23,6 +23,7 @@ from onnxprune.ops.quantized import stored_zero
 from onnxprune.plan import Plan
 from onnxprune.store import Store, find_graph, find_node
 from onnxprune.surgeon import Surgeon, new_shapes
+from onnxprune.tidy import drop_orphans
 from onnxprune.values import Coupling, Member
 
 __all__ = ["find_graph", "find_node", "mask", "new_shapes", "remove"]
@@ -102,6 +103,7 @@ def remove(model: Model, coupling: Coupling, plan: Plan) -> Model:
             rule.cut(node, surgeon)
     surgeon.keep_numbers()
     surgeon.finish()
+    drop_orphans(editor, model.proto)
     return editor.build()
 
 

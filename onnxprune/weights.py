@@ -181,6 +181,8 @@ def texts(weight: Weight) -> list[bytes]:
 
 def packed(weight: Weight) -> memoryview:
     """The values of any other tensor as an ONNX file holds them: little-endian bytes in C order."""
+    if isinstance(weight, MappedWeight) and weight.onnx_type not in PACKED_BITS:
+        return weight.file.bytes_at(weight.offset, weight.nbytes).data
     values = weight.array()
     if weight.onnx_type in PACKED_BITS:
         return memoryview(numpy_helper.from_array(values).raw_data)

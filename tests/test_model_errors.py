@@ -146,6 +146,7 @@ class TestExternalData:
         ("entries", "words"),
         [
             ({"offset": -4}, "the offset of its external data is `-4`, expected a number"),
+            ({"offset": "9" * 5000}, "the offset of its external data is `9+`, expected a number"),
             ({"length": "many"}, "the length of its external data is `many`"),
             ({"length": 4}, r"`w1` has 4 bytes of data, expected 2,560 for shape \[20, 32\]"),
         ],

@@ -139,6 +139,14 @@ class TestWrong:
         assert math.isinf(proof.error)
         assert "another shape" in proof.reason
 
+    def test_an_output_is_missing(self) -> None:
+        original = mlp()
+        coupling, plan, removed = pieces(original)
+        editor = removed.edit()
+        editor.proto.graph.node[-1].output[0] = editor.proto.graph.output[0].name = "z"
+        proof = prove(original, coupling, plan, editor.build())
+        assert math.isinf(proof.error)
+
     def test_does_not_run(self) -> None:
         original = mlp()
         coupling, plan, removed = pieces(original)

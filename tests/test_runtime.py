@@ -152,6 +152,8 @@ class TestSession:
         assert any(event["name"].startswith("second") for event in ready.events())
 
     def test_threads(self) -> None:
+        with pytest.raises(OptionError, match="0 threads"):
+            session(from_proto(mlp()), threads=0)
         np.testing.assert_allclose(session(from_proto(mlp()), threads=1).run(X)["y"], mlp_output(X["x"]), atol=1e-4)
 
 

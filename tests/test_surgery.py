@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnx_graphsurgeon as gs
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -14,6 +15,7 @@ from onnxprune.model import Model, from_proto
 from onnxprune.plan import Plan
 from onnxprune.proof import prove
 from onnxprune.surgery import mask, remove
+from onnxprune.tidy import live_tensors
 from onnxprune.values import Coupling, Options
 from tests.nets import export
 from tests.oracle import assert_equal, assert_same, feeds_for, run
@@ -142,6 +144,31 @@ def test_dynamic_dimensions_stay_dynamic() -> None:
     masked, removed = mask(model, coupling, plan), remove(model, coupling, plan)
     for batch in (1, 4, 9):
         assert_same(masked, removed, feeds_for(model, batch, batch))
+
+
+def test_what_the_cut_orphans_goes_and_what_was_dead_before_stays() -> None:
+    """A channel shuffle becomes one Gather, and its shape constants have no reader any more."""
+    model = from_proto(export("shufflenet_v1", "torchscript"))
+    editor = model.edit()
+    editor.proto.graph.node.append(helper.make_node("Relu", [editor.proto.graph.input[0].name], ["unread"]))
+    model = editor.build()
+    coupling = couple(model)
+    removed = remove(model, coupling, half(coupling)).proto.graph
+    assert "unread" in {o for n in removed.node for o in n.output}
+    read = {i for n in removed.node for i in n.input} | {o.name for o in removed.output}
+    assert {o for n in removed.node for o in n.output} - read == {"unread"}
+    assert {t.name for t in removed.initializer} <= read
+
+
+def test_graphsurgeon_is_asked_and_not_believed() -> None:
+    """Its own export loses metadata and doc strings, which is why only its list of live nodes is used."""
+    model = gemm_net()
+    exported = gs.export_onnx(gs.import_onnx(model.to_proto()))
+    assert not exported.graph.node[0].doc_string
+    coupling = couple(model)
+    removed = remove(model, coupling, plan_of(coupling, 0)).proto
+    assert removed.graph.node[0].doc_string == "first layer"
+    assert live_tensors(removed) == {"h", "r", "y"}
 
 
 def test_ragged_axes_are_cut_block_by_block() -> None:

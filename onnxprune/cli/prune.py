@@ -165,6 +165,8 @@ def prune_model(
     ratios, shapes = group_ratios(group), shapes_of(shape)
     loaded_plan = None if plan is None else Plan.load(plan)
     outputs = [path for path in (out, save_plan) if path is not None]
+    if save_plan is not None and save_plan.resolve() == out.resolve():
+        raise OptionError(f"-o and --save-plan are both {out}", "Give the plan a name of its own.")
     for path in outputs:
         writable(path)
     start = time.perf_counter()

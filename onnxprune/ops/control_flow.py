@@ -96,6 +96,5 @@ def cut_rounds(node: Node, c: Cutter) -> None:
 
 
 RULES = tuple(
-    Rule(op, couple_control_flow, (Role.PASS,), zero_keeps, cut_rounds, shapeless=True)
-    for op in ("If", "Loop", "Scan")
+    Rule(op, couple_control_flow, (Role.PASS,), zero_keeps, cut_rounds, shapeless=True) for op in ("If", "Loop", "Scan")
 )

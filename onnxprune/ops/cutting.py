@@ -63,6 +63,9 @@ class Cutter(Protocol):
     def insert_before(self, node: Node, nodes: Sequence[onnx.NodeProto]) -> None:
         """Put nodes in front of the node."""
 
+    def forget(self, tensor: str) -> None:
+        """The tensor has another rank now: its declared shape is no longer true."""
+
     def fresh(self, base: str) -> str:
         """An unused name."""
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 
 import numpy as np
 import onnx
@@ -135,11 +136,15 @@ def _couple_ragged(node: Node, t: Ties, segment: Segment) -> bool:
 
 @dataclass(frozen=True)
 class Shuffle:
-    """Reshape - Transpose - Reshape that permutes one axis: ``output[i] = input[order[i]]`` along ``axis``."""
+    """Reshape - Transpose - Reshape that permutes one axis: ``output[i] = input[order[i]]`` along ``axis``.
+
+    ``between``: pairs of QuantizeLinear and DequantizeLinear among them.
+    """
 
     first: Node
     middle: Node
     last: Node
+    between: tuple[Node, ...]
     axis: int
     order: Ints
     factors: tuple[int, ...]
@@ -159,25 +164,41 @@ def shuffle_around(graph: Graph, node: Node) -> Shuffle | None:
 def _chain_starts(graph: Graph, node: Node) -> list[Node]:
     back: list[Node | None] = [node]
     for _ in range(2):
-        last = back[-1]
-        back.append(graph.producer.get(last.inputs[0]) if last else None)
+        source = graph.producer.get(back[-1].inputs[0]) if back[-1] else None
+        while source is not None and _requantises(graph, source):
+            source = graph.producer.get(source.inputs[0])
+        back.append(source)
     if node.op == "Transpose":
         return [b for b in back[1:2] if b is not None]
     return [b for b in (back[0], back[2]) if b is not None]
 
 
-def _only_reader(graph: Graph, tensor: str, op: str) -> Node | None:
+def _requantises(graph: Graph, node: Node) -> bool:
+    """Q or DQ with one scale for the whole tensor: it does not mind how the elements are arranged."""
+    if node.op not in ("QuantizeLinear", "DequantizeLinear"):
+        return False
+    scale = graph.shape(node.inputs[1])
+    return scale is not None and prod(scale) == 1
+
+
+def _only_reader(graph: Graph, tensor: str, op: str, between: list[Node]) -> Node | None:
+    """The one node that reads the tensor, if it is such an operator; Q and DQ on the way there are noted."""
     readers = graph.consumers.get(tensor, ())
-    if len(readers) == 1 and readers[0][1] == 0 and readers[0][0].op == op and tensor not in graph.outputs:
-        return readers[0][0]
-    return None
+    if len(readers) != 1 or readers[0][1] != 0 or tensor in graph.outputs:
+        return None
+    node = readers[0][0]
+    if _requantises(graph, node):
+        between.append(node)
+        return _only_reader(graph, node.outputs[0], op, between)
+    return node if node.op == op else None
 
 
 def _shuffle_from(graph: Graph, first: Node) -> Shuffle | None:
     if first.op != "Reshape" or first.domain:
         return None
-    middle = _only_reader(graph, first.outputs[0], "Transpose")
-    last = _only_reader(graph, middle.outputs[0], "Reshape") if middle else None
+    between: list[Node] = []
+    middle = _only_reader(graph, first.outputs[0], "Transpose", between)
+    last = _only_reader(graph, middle.outputs[0], "Reshape", between) if middle else None
     if middle is None or last is None:
         return None
     a, split, b = (graph.shape(s) for s in (first.inputs[0], first.outputs[0], last.outputs[0]))
@@ -189,7 +210,7 @@ def _shuffle_from(graph: Graph, first: Node) -> Shuffle | None:
     axis, before, turn = permuted
     factors = tuple(split[k] for k in before)
     order = np.arange(a[axis], dtype=np.int64).reshape(factors).transpose(turn).reshape(-1)
-    return Shuffle(first, middle, last, axis, order, factors)
+    return Shuffle(first, middle, last, tuple(between), axis, order, factors)
 
 
 def _permuted_axis(a: Shape, split: Shape, perm: Shape) -> tuple[int, tuple[int, ...], list[int]] | None:
@@ -268,19 +289,32 @@ def _target(
 
 
 def _cut_shuffle(node: Node, c: Cutter, shuffle: Shuffle) -> None:
-    """Survivors in their new order: the three nodes become one Gather."""
+    """Survivors in their new order: the three nodes become one Gather, in front of what lies between them."""
     x, y = shuffle.first.inputs[0], shuffle.last.outputs[0]
     if node is not shuffle.last or not c.changed(y, shuffle.axis):
         return
     position = {int(old): new for new, old in enumerate(c.keep(x, shuffle.axis))}
     order = np.array([position[int(shuffle.order[i])] for i in c.keep(y, shuffle.axis)], np.int64)
     indices = c.add_constant(f"{shuffle.last.name}.order", order)
+    place = shuffle.first if shuffle.between else shuffle.last
     gather = onnx.helper.make_node(
-        "Gather", [c.local(node, x), indices], [c.local(node, y)], name=shuffle.last.name, axis=shuffle.axis
+        "Gather",
+        [c.local(shuffle.first, x), indices],
+        [c.local(place, place.outputs[0])],
+        name=place.name,
+        axis=shuffle.axis,
     )
-    c.replace(shuffle.first, [])
-    c.replace(shuffle.middle, [])
-    c.replace(shuffle.last, [gather])
+    if not shuffle.between:
+        c.replace(shuffle.first, [])
+        c.replace(shuffle.middle, [])
+        c.replace(shuffle.last, [gather])
+        return
+    c.replace(shuffle.first, [gather])
+    for moved in (shuffle.middle, shuffle.last):
+        names = [c.local(moved, moved.inputs[0])], [c.local(moved, moved.outputs[0])]
+        c.replace(moved, [onnx.helper.make_node("Identity", *names, name=moved.name)])
+    for changed in (shuffle.first, shuffle.middle, *shuffle.between):
+        c.forget(changed.outputs[0])
 
 
 def couple_transpose(node: Node, t: Ties) -> None:

@@ -222,7 +222,12 @@ class Ties:
         self.renormalised.append((ids, f"{what} at {self.node} runs over it"))
 
     def contracts(self, *operands: Ints, what: str = "") -> None:
-        """A sum over products of these operands: exact where one of them is 0."""
+        """A sum over products of these operands: exact where one of them is 0.
+
+        Where their sizes do not match, the tie between them has frozen both.
+        """
+        if len({ids.size for ids in operands}) > 1:
+            return
         self.contractions.append(
             (operands, what or f"{self.node} sums over it, and removed elements are not zero there")
         )

@@ -7,6 +7,7 @@ model gets the same without the removed positions. A whole model is one piece.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from onnxprune import runtime
 from onnxprune.cuts import Cuts, cut_array, masks
-from onnxprune.errors import ModelError, ProofError
+from onnxprune.errors import DataError, ModelError, ProofError
 from onnxprune.graph import Graph
 from onnxprune.model import Model
 from onnxprune.proof.agreement import as_array, differs, distance, finite, flips
@@ -113,10 +114,10 @@ class Chain:
         wanted = tuple(dict.fromkeys((*segment.outputs, *points)))
         given = [self._merged(segment, o, m) for o, m in zip(state.original, state.reference, strict=True)]
         original = self._original(segment, wanted, state)
-        reference, _ = self._run(self.reference, segment, (*wanted, *forced), given)
+        reference, _ = self._derived("masked", self.reference, segment, (*wanted, *forced), given)
         self._check_finite(segment, reference)
         if self.plain is not None:
-            plain, _ = self._run(self.plain, segment, segment.outputs, given)
+            plain, _ = self._derived("masked", self.plain, segment, segment.outputs, given)
             outputs = [o for o in segment.outputs if o in self.reached and o not in forced]
             pairs = [(p[o], r[o]) for p, r in zip(plain, reference, strict=True) for o in outputs if o in p]
             tally.effect = max([tally.effect, *(distance(p, r) for p, r in pairs if finite(p))])
@@ -171,11 +172,23 @@ class Chain:
         for merged, found, own in zip(given, reference, state.removed, strict=True):
             feed = {n: own[n] if n in self.graph.from_shape else self._cut(n, v) for n, v in merged.items()}
             feeds.append(feed | {n: self._cut(n, found[n]) for n in forced if n in found})
+        return self._derived("removed", self.removed, segment, (*wanted, *forced), feeds, forced)
+
+    def _derived(
+        self,
+        role: str,
+        model: Model,
+        segment: Segment,
+        wanted: Sequence[str],
+        feeds: Sequence[Mapping[str, Array]],
+        forced: Sequence[str] = (),
+    ) -> tuple[list[Values], str]:
+        """Run a model that was made from the original, which does run."""
         try:
-            return self._run(self.removed, segment, (*wanted, *forced), feeds, forced)
-        except ModelError as error:
+            return self._run(model, segment, wanted, feeds, forced)
+        except (ModelError, DataError) as error:
             raise ProofError(
-                f"the removed model does not run: {error.message}",
+                f"the {role} model does not run: {error.message}",
                 "Leave out the group that does it (--skip NAME); please report it.",
             ) from error
 
@@ -239,6 +252,8 @@ class Chain:
         for a, b in zip(reference, removed, strict=True):
             if b is not None:
                 tally.add(name, distance(self._cut(name, a), b))
+            elif name in self.graph.outputs:
+                tally.add(name, math.inf)
 
     def _sense(self, name: str, original: Sequence[Values], reference: Sequence[Values], tally: Tally) -> None:
         """Note whether the tensor varies between inputs, and whether the mask changed it."""

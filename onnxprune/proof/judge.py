@@ -145,15 +145,28 @@ def _judge(case: _Case) -> Proof:
             continue
     findings = _Findings(tally, feeds)
     if not sense.counts(tally):
-        inner = chain.run(feeds[:2], everything=True)
+        inner = _of_everything(chain, feeds)
         frontier = sense.last_that_count(tally, inner)
         tally.join(Tally({name: inner.errors[name] for name in frontier}))
         silent = not frontier and not sense.says_something(tally)
         findings = _Findings(tally, feeds, True, silent, frontier)
     for unquantised in free:
-        for name, error in unquantised.run(feeds).errors.items():
+        try:
+            errors = unquantised.run(feeds).errors
+        except (OriginalFails, OriginalNotFinite) as problem:
+            case = replace(case, notes=(*case.notes, f"without quantisation the model does not run: {problem}"))
+            continue
+        for name, error in errors.items():
             tally.add(name, error)
     return _verdict(case, chain, findings)
+
+
+def _of_everything(chain: Chain, feeds: Feeds) -> Tally:
+    """A tally of all tensors; an empty one where onnxruntime cannot show them."""
+    try:
+        return chain.run(feeds[:2], everything=True)
+    except OriginalFails:
+        return Tally()
 
 
 def _chains(case: _Case) -> list[Chain]:

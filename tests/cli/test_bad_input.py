@@ -391,6 +391,11 @@ def test_the_output_is_the_data_of_the_input(call: Call, tmp_path: Path) -> None
     assert (tmp_path / "b.onnx.data").read_bytes() == before
 
 
+def test_model_and_plan_in_one_file(call: Call, cnn_file: Path, out: Path) -> None:
+    refused(call("prune", cnn_file, "-o", out, "--save-plan", out, "--ratio", "0.5"), "--save-plan", "out.onnx")
+    assert not out.exists()
+
+
 def test_no_folder(call: Call, cnn_file: Path, tmp_path: Path) -> None:
     refused(call("prune", cnn_file, "-o", tmp_path / "no" / "out.onnx", "--ratio", "0.5"), "no folder")
     refused(call("prune", cnn_file, "-o", tmp_path, "--ratio", "0.5"), "folder")

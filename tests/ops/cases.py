@@ -57,6 +57,7 @@ class Net:
         self.constants: list[onnx.TensorProto] = []
         self.hints: list[onnx.ValueInfoProto] = []
         self.domains: set[str] = set()
+        self.versions = {"ai.onnx.ml": 3}
         self._count = 0
 
     def fresh(self, base: str) -> str:
@@ -128,7 +129,10 @@ class Net:
             self.constants,
             value_info=self.hints,
         )
-        opsets = [helper.make_opsetid(d, self.opset if not d else 1) for d in sorted(self.domains | {""})]
+        opsets = [
+            helper.make_opsetid(d, self.opset if not d else self.versions.get(d, 1))
+            for d in sorted(self.domains | {""})
+        ]
         return from_proto(helper.make_model(graph, opset_imports=opsets, ir_version=self.ir))
 
 

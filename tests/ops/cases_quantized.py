@@ -63,6 +63,15 @@ def qdq_grouped(net: Net, h: str) -> str:
     return net.op("Conv", pair(net, h), weight(net, (HIDDEN, 4, 1, 1), 0), group=2)
 
 
+def qdq_shuffle(net: Net, h: str) -> str:
+    """A channel shuffle with Q and DQ between its three nodes, as quantisers leave it."""
+    h = pair(net, net.conv(h, HIDDEN, HIDDEN, (1, 1), group=2))
+    h = pair(net, net.op("Reshape", h, net.const([0, 2, 4, 6, 6], np.int64)))
+    h = pair(net, net.op("Transpose", h, perm=[0, 2, 1, 3, 4]))
+    h = pair(net, net.op("Reshape", h, net.const([0, HIDDEN, 6, 6], np.int64)))
+    return net.conv(h, HIDDEN, HIDDEN, (1, 1), group=2)
+
+
 def qdq_matmul(net: Net, h: str) -> str:
     return net.op("MatMul", pair(net, h), weight(net, (HIDDEN, 10), 1))
 
@@ -277,6 +286,7 @@ CASES = {
     ("", "DequantizeLinear"): [
         maps(qdq_conv, units=2 * HIDDEN),
         maps(qdq_grouped, units=2 * HIDDEN),
+        maps(qdq_shuffle, units=3 * HIDDEN),
         tokens(qdq_matmul, after=10, units=18),
         tokens(turned_weight, after=10, units=18),
         tokens(regrouped_weight, after=10, units=18),

@@ -17,10 +17,8 @@ def spectrum(axis: int = 1, opset: int = 21, **attrs: int) -> Middle:
     def middle(net: Net, h: str) -> str:
         axes = net.const([3], I64) if opset >= 13 else ""
         x = net.op("Unsqueeze", h, axes)
-        if opset < 20:
-            y = net.op("DFT", x, axis=axis, **attrs)
-        else:
-            y = net.op("DFT", x, "", net.const(axis, I64), **attrs)
+        inputs = () if opset < 20 else ("", net.const(axis, I64))
+        y = net.op("DFT", x, *inputs, **attrs, **({} if inputs else {"axis": axis}))
         return net.op("Squeeze", net.op("Slice", y, net.const([0]), net.const([1]), net.const([3])), axes)
 
     return middle

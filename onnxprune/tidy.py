@@ -1,0 +1,58 @@
+"""Taking out what a cut has left without a reader.
+
+onnx-graphsurgeon finds the nodes that no output depends on. It sees a copy without weights and only its answer is
+used, because its export would drop metadata, doc strings and types that NumPy lacks. What was dead before stays: it
+is not ours to remove.
+"""
+
+from __future__ import annotations
+
+import onnx
+import onnx_graphsurgeon as gs
+from onnx_graphsurgeon.logger import G_LOGGER
+
+from onnxprune.model import ModelEditor
+
+__all__ = ["drop_orphans", "live_tensors"]
+
+
+def live_tensors(proto: onnx.ModelProto) -> frozenset[str]:
+    """Outputs of the main graph's nodes that its outputs depend on."""
+    G_LOGGER.severity = G_LOGGER.CRITICAL
+    bare = onnx.ModelProto()
+    bare.CopyFrom(proto)
+    inputs = {value.name for value in bare.graph.input}
+    bare.graph.input.extend(
+        onnx.helper.make_tensor_value_info(t.name, t.data_type, list(t.dims))
+        for t in bare.graph.initializer
+        if t.name not in inputs
+    )
+    del bare.graph.initializer[:]
+    del bare.graph.value_info[:]
+    graph = gs.import_onnx(bare)
+    graph.cleanup(remove_unused_graph_inputs=False, recurse_subgraphs=False)
+    return frozenset(tensor.name for node in graph.nodes for tensor in node.outputs if tensor.name)
+
+
+def drop_orphans(editor: ModelEditor, before: onnx.ModelProto) -> None:
+    """Remove nodes and constants that had a reader in ``before`` and have none any more."""
+    graph = editor.proto.graph
+    lost = live_tensors(before) - live_tensors(editor.proto)
+    kept = [node for node in graph.node if not node.output or not lost.issuperset(o for o in node.output if o)]
+    if len(kept) < len(graph.node):
+        copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in kept]
+        del graph.node[:]
+        graph.node.extend(copies)
+    for name in (_read(before.graph) - _read(graph)) & editor.weights.keys():
+        del editor.weights[name]
+
+
+def _read(graph: onnx.GraphProto) -> set[str]:
+    """Names that anything reads, in bodies as well."""
+    names = {value.name for value in graph.output}
+    for node in graph.node:
+        names.update(node.input)
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                names |= _read(attribute.g)
+    return names

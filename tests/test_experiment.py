@@ -1,0 +1,175 @@
+"""The Python way: what ``prune`` gives back, what it refuses, and what it leaves alone."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from onnxprune import experiment
+from onnxprune.errors import GroupNotFound, NothingToPrune, OptionError, PlanMismatch
+from onnxprune.experiment import Request, analyse, broken_weights, prune
+from onnxprune.model import Model, from_proto
+from onnxprune.runtime import session
+
+
+def weight(name: str, *shape: int, seed: int = 0) -> onnx.TensorProto:
+    values = np.random.default_rng([seed, *shape]).standard_normal(shape).astype(np.float32)
+    return numpy_helper.from_array(values, name)
+
+
+def mlp(hidden: int = 8, seed: int = 0, *, function: bool = False) -> Model:
+    """Two dense layers; with ``function`` the first one and its activation are a local function."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 5])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3])
+    opsets = [helper.make_opsetid("", 17)]
+    inner = [helper.make_node("MatMul", ["x", "w"], ["a"], name="dense"), helper.make_node("Relu", ["a"], ["r"])]
+    if function:
+        opsets.append(helper.make_opsetid("local", 1))
+        first = [helper.make_node("Layer", ["x", "w1"], ["r"], domain="local", name="layer")]
+        functions = [helper.make_function("local", "Layer", ["x", "w"], ["r"], inner, opsets[:1])]
+    else:
+        inner[0].input[1] = "w1"
+        first, functions = inner, []
+    last = helper.make_node("MatMul", ["r", "w2"], ["y"], name="out")
+    weights = [weight("w1", 5, hidden, seed=seed), weight("w2", hidden, 3, seed=seed)]
+    graph = helper.make_graph([*first, last], "mlp", [x], [y], weights)
+    proto: onnx.ModelProto = helper.make_model(graph, opset_imports=opsets, ir_version=8, functions=functions)
+    return from_proto(proto)
+
+
+def run(model: Model) -> np.ndarray[Any, Any]:
+    return np.asarray(session(model).run({"x": np.random.default_rng(1).standard_normal((4, 5), np.float32)})["y"])
+
+
+class TestResult:
+    def test_everything_that_is_known(self) -> None:
+        model = mlp()
+        found = prune(model, ratio=0.5, round_to=1)
+        assert found.model.weights["w1"].shape == (5, 4)
+        assert found.plan.removed_units == found.reached.removed == 4
+        assert found.asked["ratio"] == 0.5
+        assert found.proof is not None
+        assert found.proof.ok
+        assert (found.before.parameters, found.after.parameters) == (8 * 8, 8 * 4)
+        assert found.signature == found.warnings == ()
+        assert {"couple", "score", "allocate", "surgery", "prove", "cost"} == found.timings.keys()
+        assert found.latencies is None
+        assert not found.masked
+
+    def test_masked_and_removed_agree(self) -> None:
+        model = mlp()
+        removed, masked = (prune(model, ratio=0.5, round_to=1, mode=mode).model for mode in ("remove", "mask"))
+        np.testing.assert_allclose(run(removed), run(masked), rtol=1e-5, atol=1e-6)
+
+    def test_the_input_is_left_alone(self) -> None:
+        model = mlp()
+        before, content = model.hash, model.to_bytes()
+        prune(model, ratio=0.5, round_to=1)
+        prune(model, ratio=0.5, granularity="weight")
+        assert (model.hash, model.to_bytes()) == (before, content)
+
+    def test_metadata_is_not_in_the_hash_that_it_holds(self) -> None:
+        found = prune(mlp(), ratio=0.5, round_to=1).model
+        assert found.metadata["onnxprune.hash"] == found.hash
+        assert found.metadata["onnxprune.parent"] == mlp().hash
+
+    def test_latency_on_request(self) -> None:
+        found = prune(mlp(), ratio=0.5, round_to=1, measure=True)
+        assert found.latencies is not None
+        assert all(latency.median_ms > 0 and latency.batch == 1 for latency in found.latencies)
+
+    def test_single_weights_are_masked(self) -> None:
+        found = prune(mlp(), ratio=0.5, granularity="weight")
+        assert found.masked
+        assert found.proof is None
+        assert found.after.nonzero == 32
+
+    def test_a_signature_that_changes(self) -> None:
+        found = prune(mlp(), group_ratios={"out": 0.4}, allow_io=("y",), round_to=1)
+        assert found.signature == ("output `y` was (batch, 3) and is (batch, 2)",)
+
+    def test_shapes_that_were_given_follow_the_cut(self) -> None:
+        found = prune(mlp(), group_ratios={"x": 0.4}, allow_io=("x:1",), round_to=1, shapes={"x": (2, 5)})
+        assert found.after.macs == 2 * (3 * 8 + 8 * 3)
+
+
+class TestPlans:
+    def test_a_plan_replays(self) -> None:
+        first = prune(mlp(), ratio=0.5, round_to=1)
+        again = prune(mlp(), plan=first.plan)
+        assert again.model.hash == first.model.hash
+        assert (again.reached.removed, again.reached.total) == (4, 8)
+
+    def test_of_another_model(self) -> None:
+        plan = prune(mlp(), ratio=0.5, round_to=1).plan
+        with pytest.raises(PlanMismatch, match=mlp(seed=1).hash):
+            prune(mlp(seed=1), plan=plan)
+
+    def test_beside_a_ratio(self) -> None:
+        with pytest.raises(OptionError, match="both a plan and ratio"):
+            prune(mlp(), plan=prune(mlp(), ratio=0.5, round_to=1).plan, ratio=0.5)
+
+    def test_local_functions_do_not_change_whose_plan_it_is(self) -> None:
+        model = mlp(function=True)
+        found = prune(model, ratio=0.5, round_to=1)
+        assert found.plan.model_hash == model.hash == found.model.metadata["onnxprune.parent"]
+        assert prune(model, plan=found.plan).model.hash == found.model.hash
+        assert analyse(model)[1].model_hash == model.hash
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"mode": "burn"}, "mode: got 'burn', expected remove or mask"),
+            ({"granularity": "atom"}, "granularity: got 'atom', expected unit or weight"),
+            ({"mode": "remove", "granularity": "weight"}, "single weights cannot be removed"),
+        ],
+    )
+    def test_requests(self, options: dict[str, Any], message: str) -> None:
+        with pytest.raises(OptionError, match=message):
+            Request(**options)
+
+    def test_a_group_that_is_not_there(self) -> None:
+        with pytest.raises(GroupNotFound, match=r"'dens'(.|\n)*dense"):
+            prune(mlp(), ratio=0.5, skip=("dens",))
+
+    def test_zeros_again(self) -> None:
+        masked = prune(mlp(), ratio=0.5, round_to=1, mode="mask").model
+        with pytest.raises(NothingToPrune, match="would equal the input"):
+            prune(masked, ratio=0.5, round_to=1, mode="mask")
+
+
+class TestWhatAPersonIsTold:
+    def test_stages(self) -> None:
+        seen: list[str] = []
+        prune(mlp(), ratio=0.5, round_to=1, progress=lambda stage, done, total: seen.append(f"{stage} {done} {total}"))
+        assert seen[0] == "looking for groups 0 0"
+        assert "proving that masked and removed agree 0 0" in seen
+
+    def test_how_much_memory_the_proof_takes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(experiment, "MUCH", 0)
+        told: list[str] = []
+        prune(mlp(), ratio=0.5, round_to=1, notify=told.append)
+        (text,) = told
+        assert re.match(r"The proof takes about [\d.]+ GB of memory", text)
+
+    def test_weights_that_are_no_numbers(self) -> None:
+        editor = mlp().edit()
+        values = editor.weights["w1"].array().copy()
+        values[0, 0], values[1, 2] = np.nan, -np.inf
+        editor.set_weight("w1", values)
+        assert broken_weights(*analyse(editor.build())) == ("weight `w1` has 2 entries that are NaN or Inf",)
+
+
+def test_the_proof_runs_on_data(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).standard_normal((9, 5)))
+    found = prune(mlp(), ratio=0.5, round_to=1, data=tmp_path / "data.npz")
+    assert found.proof is not None
+    assert found.proof.batches == (4, 4, 5)
