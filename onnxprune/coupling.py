@@ -292,11 +292,12 @@ def _first_label(group_of: Ints, labels: Ints, count: int) -> list[Ints]:
 
 
 def _axis_order(t: Ties) -> Ints:
-    """Rank of every axis: outputs of nodes in execution order first, then inputs and constants."""
+    """Rank of every axis: outputs of nodes in execution order first, then inputs, constants and what fills sizes."""
     position: dict[str, int] = {}
     for node in t.graph.nodes:
-        for output in node.outputs:
-            position[output] = node.number
+        if node.op not in ("ConstantOfShape", "Expand"):
+            for output in node.outputs:
+                position[output] = node.number
     last = len(t.graph.nodes)
     keys = [(position.get(tensor, last), number) for number, (tensor, _) in enumerate(t.axes)]
     ranks = np.empty(len(keys), np.int64)

@@ -292,13 +292,13 @@ def _fitting(shapes: Mapping[str, tuple[int, ...]], before: Model, after: Model)
 
 
 def signature_changes(before: Model, after: Model) -> tuple[str, ...]:
-    """Inputs and outputs of another shape than before, one line for each."""
+    """Inputs and outputs of another shape than before, one line for each; old files list weights as inputs too."""
     result = []
     for word in ("input", "output"):
         pairs = zip(getattr(before.proto.graph, word), getattr(after.proto.graph, word), strict=True)
         for old, new in pairs:
             was, is_now = _dims(old), _dims(new)
-            if was != is_now:
+            if was != is_now and old.name not in before.weights:
                 result.append(f"{word} `{old.name}` was ({', '.join(was)}) and is ({', '.join(is_now)})")
     return tuple(result)
 

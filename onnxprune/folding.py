@@ -165,7 +165,7 @@ FOLDS: dict[str, Fold] = {
     "GreaterOrEqual": _compare(np.greater_equal),
     "Less": _compare(np.less),
     "LessOrEqual": _compare(np.less_equal),
-    "Where": lambda node, x: [np.where(x[0], x[1], x[2])],
+    "Where": lambda node, x: [np.asarray(np.where(x[0], x[1], x[2]))],
     "ReduceProd": _reduce(np.prod),
     "ReduceSum": _reduce(np.sum),
     "ReduceMax": _reduce(np.max),

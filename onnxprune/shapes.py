@@ -50,7 +50,7 @@ def concrete_shapes(
 def _infer(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
         return onnx.shape_inference.infer_shapes(model, check_type=False, strict_mode=False, data_prop=True)
-    except Exception:  # onnx raises RuntimeError, InferenceError or ValueError, by version and by operator
+    except Exception:  # noqa: BLE001 - onnx raises RuntimeError, InferenceError or ValueError, by version and by operator
         return model
 
 
@@ -132,7 +132,9 @@ def infer_node(
     model: onnx.ModelProto,
 ) -> dict[str, tuple[tuple[int, ...] | None, int]]:
     """Shape (None where unknown) and element type of the outputs of one node; empty where onnx has no answer."""
-    version = next((o.version for o in model.opset_import if o.domain in (node.domain, "ai.onnx" * (not node.domain))), 1)
+    version = next(
+        (o.version for o in model.opset_import if o.domain in (node.domain, "ai.onnx" * (not node.domain))), 1
+    )
     try:
         schema = onnx.defs.get_schema(node.op_type, version, node.domain)
         found = onnx.shape_inference.infer_node_outputs(
@@ -143,7 +145,7 @@ def infer_node(
             opset_imports=list(model.opset_import),
             ir_version=model.ir_version,
         )
-    except Exception:  # no schema (contrib operators), or a shape that onnx refuses: the caller has other means
+    except Exception:  # noqa: BLE001 - no schema (contrib operators), or a shape that onnx refuses: the caller has other means
         return {}
     result: dict[str, tuple[tuple[int, ...] | None, int]] = {}
     for name, answer in found.items():

@@ -12,18 +12,19 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 # A file imports from its own row and from the rows above it. A folder stands for all files in it.
-ROWS: tuple[tuple[str, ...], ...] = (
-    ("errors", "values", "plan", "_atomic", "_plan_fields", "_plan_json"),
-    ("model", "runtime", "check", "weights", "_datafile", "_external", "_feeds", "_graphs", "_hash", "_ingest")
-    + ("_model", "_tensors", "_wire"),
-    ("ops", "control", "flatten", "folding", "graph", "nodes", "shapes"),
-    ("coupling", "cuts", "naming", "samples", "sizes", "solver", "store", "surgeon", "surgery", "tidy")
-    + ("proof", "autodiff", "cost", "stored", "data", "evaluate"),
-    ("criteria", "allocate", "alignment", "recover", "train", "explain", "dissect"),
-    ("sensitivity", "instability"),
-    ("schedule", "workspace", "experiment", "deploy"),
-    ("__init__",),
-    ("cli", "__main__"),
+ROWS: tuple[tuple[str, ...], ...] = tuple(
+    tuple(row.split())
+    for row in (
+        "errors values plan _atomic _plan_fields _plan_json",
+        "model runtime check weights _datafile _external _feeds _graphs _hash _ingest _messages _model _tensors _wire",
+        "ops control flatten folding graph nodes shapes",
+        "coupling cuts naming samples sizes solver store surgeon surgery tidy proof autodiff cost stored data evaluate",
+        "criteria allocate alignment recover train explain dissect",
+        "sensitivity instability",
+        "schedule workspace experiment deploy",
+        "__init__",
+        "cli __main__",
+    )
 )
 ROW_OF = {name: number for number, row in enumerate(ROWS) for name in row}
 

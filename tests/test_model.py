@@ -109,6 +109,16 @@ class TestLoad:
         assert one.array("w").tolist() == numbers.tolist()
         assert one.hash == two.hash
 
+    def test_a_location_that_is_written_out_means_here(self, tmp_path: Path) -> None:
+        """onnxruntime's quantiser leaves `data_location: DEFAULT` in tensors that were external before."""
+        values = np.arange(3000, dtype=np.float32)
+        tensor = numpy_helper.from_array(values, "w")
+        tensor.data_location = TensorProto.DEFAULT
+        model = load(write(tmp_path / "m.onnx", holding(tensor)))
+        assert np.array_equal(model.array("w"), values)
+        save(model, tmp_path / "copy.onnx")
+        assert load(tmp_path / "copy.onnx").hash == model.hash
+
     def test_strings(self, tmp_path: Path) -> None:
         texts = np.array([["ä", "b" * 3000]], dtype=object)
         model = load(write(tmp_path / "m.onnx", holding(numpy_helper.from_array(texts, "w"))))

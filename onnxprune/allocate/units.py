@@ -83,7 +83,9 @@ class _Choice:
         shrinks at the same pace: the unit goes first that comes earliest in its own group, relative to its size.
         """
         candidates = np.flatnonzero(self.free & (self.rank < self.sizes[self.group] - 1))
-        pace = (self.rank[candidates] + 1) / self.sizes[self.group[candidates]] if self.local else self.scores[candidates]
+        pace = (
+            (self.rank[candidates] + 1) / self.sizes[self.group[candidates]] if self.local else self.scores[candidates]
+        )
         return candidates[np.lexsort((self.scores[candidates], pace))]
 
     @cached_property

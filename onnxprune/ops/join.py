@@ -20,11 +20,48 @@ def couple_concat(node: Node, t: Ties) -> None:
     rank = t.rank(y)
     axis = node.attrs.get("axis", 1) % rank
     joined, offset = t.el(y, axis), 0
+    apart = _is_taken_apart(node, t, axis)
     for k, x in enumerate(node.inputs):
         size = t.sizes(x)[axis]
-        t.tie_like(x, y, [(a, a) for a in range(rank) if a != axis], k)
+        if not apart:
+            t.tie_like(x, y, [(a, a) for a in range(rank) if a != axis], k)
         t.tie_ids(t.el(x, axis), joined[offset : offset + size], k)
         offset += size
+    for a in range(rank):
+        if apart and a != axis:
+            _stack(node, t, a, axis)
+
+
+def _is_taken_apart(node: Node, t: Ties, axis: int) -> bool:
+    """Whether whatever reads the result picks single rows out of it: one of the last states of stacked recurrences."""
+    y = node.output(0)
+    readers = t.graph.consumers.get(y, ())
+    fresh = all(t.axis_ids(y, a) is None for a in range(t.rank(y)) if a != axis)
+    return fresh and bool(readers) and all(k == 0 and _picks_a_row(r, t, axis) for r, k in readers)
+
+
+def _picks_a_row(reader: Node, t: Ties, axis: int) -> bool:
+    if reader.op == "Slice" and not reader.domain:
+        ranges = slice_ranges(t.graph, reader)
+        return ranges is not None and [(a, p.size) for a, p in ranges] == [(axis, 1)]
+    if reader.op != "Gather" or reader.attrs.get("axis", 0) % t.rank(reader.inputs[0]) != axis:
+        return False
+    index = t.graph.value(reader.inputs[1])
+    return index is not None and index.ndim < 2 and index.size == 1 and reader.inputs[1] not in t.graph.from_shape
+
+
+def _stack(node: Node, t: Ties, a: int, axis: int) -> None:
+    """Every row along ``axis`` keeps an axis ``a`` of its own; all rows must lose equally many."""
+    y, offset = node.output(0), 0
+    rows = t.blocks_of(y, a, axis, t.sizes(y)[axis])
+    for k, x in enumerate(node.inputs):
+        size = t.sizes(x)[axis]
+        ragged = t.ragged.get((x, a))
+        own = ragged is not None and ragged.along == axis and len(ragged.ids) == size
+        ids = ragged.ids if ragged is not None and own else np.tile(t.el(x, a), (size, 1))
+        t.tie_ids(ids.reshape(-1), rows[offset : offset + size].reshape(-1), k)
+        offset += size
+    t.equal_count(list(rows), f"{node} stacks tensors of one size")
 
 
 def couple_split(node: Node, t: Ties) -> None:

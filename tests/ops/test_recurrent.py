@@ -306,3 +306,38 @@ def test_layers_that_share_their_initial_zeros_are_independent(op: str) -> None:
     assert_equal(run(masked, feeds), run(removed, feeds))
     assert_differs(run(net, feeds), run(masked, feeds))
     assert from_proto(removed.to_proto()).hash == removed.hash
+
+
+def final_states(op: str, directions: int, picked: Sequence[int]) -> Model:
+    """Two layers, of which all last states are stacked, as torch returns them, and some picked again."""
+    net = Net()
+    h, ins = net.dense(net.input((STEPS, "n", 6)), 6, HIDDEN), HIDDEN
+    rows, way = GATES[op] * CELLS, "bidirectional" if directions == 2 else "forward"
+    finals = []
+    for _ in range(2):
+        inputs = [
+            h,
+            net.param(directions, rows, ins),
+            net.param(directions, rows, CELLS),
+            net.param(directions, 2 * rows),
+        ]
+        y, final = net.ops(op, *inputs, count=2, hidden_size=CELLS, direction=way)
+        finals.append(final)
+        h, ins = sequence(net, [y], directions), directions * CELLS
+    stack = net.op("Concat", *finals, axis=0)
+    parts = [net.op("Gather", stack, net.const(p), axis=0) for p in picked]
+    width = len(picked) * CELLS
+    return net.model(net.gemm(net.op("Concat", *parts, axis=1), width, OUT))
+
+
+@pytest.mark.parametrize(("directions", "picked"), [(1, [-1]), (1, [0, 1]), (2, [-2, -1]), (2, [1, 3])])
+def test_layers_whose_last_states_are_stacked_keep_their_own_cells(directions: int, picked: Sequence[int]) -> None:
+    net = final_states("GRU", directions, picked)
+    coupling = couple(net)
+    assert coupling.units == HIDDEN + 2 * directions * CELLS
+    for seed in range(3):
+        plan = half(coupling, seed)
+        masked, removed = surgery.mask(net, coupling, plan), surgery.remove(net, coupling, plan)
+        feeds = feeds_for(net, seed)
+        assert_equal(run(masked, feeds), run(removed, feeds))
+        assert_differs(run(net, feeds), run(masked, feeds))
