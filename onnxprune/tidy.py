@@ -43,8 +43,13 @@ def drop_orphans(editor: ModelEditor, before: onnx.ModelProto) -> None:
         copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in kept]
         del graph.node[:]
         graph.node.extend(copies)
-    for name in (_read(before.graph) - _read(graph)) & editor.weights.keys():
+    unread = (_read(before.graph) - _read(graph)) & editor.weights.keys()
+    for name in unread:
         del editor.weights[name]
+    inputs = [value for value in graph.input if value.name not in unread]  # IR 3 lists constants there, too
+    if len(inputs) < len(graph.input):
+        del graph.input[:]
+        graph.input.extend(inputs)
 
 
 def _read(graph: onnx.GraphProto) -> set[str]:

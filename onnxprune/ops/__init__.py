@@ -9,7 +9,7 @@ from onnxprune.ops.rule import Role, Rule, Zeros
 
 __all__ = ["RULES", "Role", "Rule", "Zeros", "rule_for"]
 
-NOT_FAMILIES = ("rule", "ties", "cutting")
+NOT_FAMILIES = ("rule", "ties", "cutting", "reference")
 
 
 def _collect() -> dict[tuple[str, str], Rule]:

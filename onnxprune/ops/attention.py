@@ -89,8 +89,8 @@ def _three_parts(t: Ties, ids: Ints, h: Heads) -> None:
 
 def _joint_cache(t: Ties, cache: str, h: Heads, *, into: bool) -> None:
     """(2, batch, heads, positions, dims): keys and values in one tensor, so that they lose the same dims."""
-    t.freeze(cache, 0, "it holds keys and values")
-    t.freeze(cache, 3, POSITIONS)
+    for axis in (0, 1, 3):
+        t.freeze(cache, axis, POSITIONS if axis == 3 else "keys, values and samples of a batch stay together")
     tie_head_axis(t, cache, 2, h.key, into=into)
     for dims in (h.keys, h.values):
         source, target = (dims, t.el(cache, 4)) if into else (t.el(cache, 4), dims)

@@ -90,7 +90,8 @@ def _flow(t: Ties, ids: Ints, factor: Ints, *, into: bool, k: int) -> None:
 
 
 def positions(t: Ties, tensor: str) -> None:
-    """The axis of positions stays."""
+    """The batch and the axis of positions stay."""
+    t.freeze(tensor, 0, "samples of a batch stay together")
     t.freeze(tensor, 1 if t.rank(tensor) != 4 else 2, POSITIONS)
 
 

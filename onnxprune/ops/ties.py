@@ -212,6 +212,10 @@ class Ties:
 
     def merge(self, merged: Ints, factors: Sequence[Ints], *, into: bool, last: bool) -> None:
         """``merged`` is the row-major product of the factors; it can lose whole slices of one of them only."""
+        if merged.size != prod(f.size for f in factors):
+            for ids in (merged, *factors):
+                self.freeze_ids(ids, f"sizes do not match at {self.node}")
+            return
         number = self.node.number if self.node is not None else 0
         self.merges.append(Merge(number, merged, tuple(factors), into, last))
 
