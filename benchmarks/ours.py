@@ -16,7 +16,7 @@ from onnxprune.cost import cost
 from onnxprune.coupling import couple
 from onnxprune.criteria import score
 from onnxprune.errors import NothingToPrune
-from onnxprune.model import Model, from_proto
+from onnxprune.model import Model, from_proto, inline_functions
 from onnxprune.proof import prove
 from onnxprune.surgery import remove
 from onnxprune.values import Coupling, Member, Options
@@ -57,7 +57,7 @@ def measure(proto: onnx.ModelProto, *, ratio: float = RATIO) -> Row:
     """Everything about one model. It does not raise: what fails is the row's ``result``."""
     row = Row()
     try:
-        model = from_proto(proto)
+        model = inline_functions(from_proto(proto))
         row.seconds, coupling = fastest_coupling(model)
         if coupling.groups:
             _fill(row, proto, model, coupling, ratio)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from onnxprune.allocate import Budget, allocate
 from onnxprune.coupling import couple
+from onnxprune.criteria import score
 from onnxprune.model import from_proto, inline_functions
 from onnxprune.proof import prove
 from onnxprune.surgery import remove
@@ -25,11 +27,13 @@ NOTHING_EXACT = {"weight_norm"}
 HEAVY = {"vgg19", "densenet121", "bvlc_alexnet", "zfnet512"}  # the benchmark proves these
 
 
-def hold(proto: object, options: Options) -> int:
+def hold(proto: object, options: Options, *, by_score: bool = False) -> int:
     """Remove half of everything and prove it; returns the number of units removed."""
     model = inline_functions(from_proto(proto))  # type: ignore[arg-type]
     coupling = couple(model, options)
     plan = half(coupling)
+    if by_score:
+        plan, _ = allocate(coupling, score(model, coupling, "l2"), Budget(ratio=0.5, round_to=1))
     if plan.removed_units:
         proof = prove(model, coupling, plan, remove(model, coupling, plan))
         assert proof.ok, proof.reason
@@ -53,4 +57,4 @@ def test_handmade(name: str, way: str) -> None:
 
 @pytest.mark.parametrize("name", [n for n in LIGHT if n not in HEAVY])
 def test_the_graphs_of_onnx(name: str) -> None:
-    assert hold(light(name), Options())
+    assert hold(light(name), Options(), by_score=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 
 from onnxprune.ops import RULES
 from onnxprune.ops.rule import Rule, zero_all, zero_any, zero_keeps, zero_lost
@@ -20,7 +21,7 @@ family. **Constants**: what an input is when it is a constant, in the order of t
 *linear* ones are zeroed, counted and scored. **A zeroed element** says what the output is where a unit is zeroed.
 An operator that is not here freezes what it touches, and `onnxprune inspect` lists it.
 """
-ZERO = {
+ZERO: dict[Callable[..., None], str] = {
     zero_keeps: "stays 0",
     zero_lost: "is something else",
     zero_any: "is 0 if one operand is",
