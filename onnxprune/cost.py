@@ -25,7 +25,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from onnxprune.coupling import weight_role
 from onnxprune.graph import Graph, build_graph
 from onnxprune.model import Model
 from onnxprune.nodes import Node
@@ -36,6 +35,7 @@ from onnxprune.shapes import dim_name
 from onnxprune.stored import is_float, is_quantised, nonzero, numbers_per_entry
 from onnxprune.values import Coupling, Ints
 from onnxprune.weights import nbytes_of
+from onnxprune.zeros import weight_role
 
 __all__ = ["Cost", "CostModel", "GroupCost", "cost", "cost_after", "example_graph", "is_parameter", "one_example"]
 

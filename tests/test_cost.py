@@ -14,7 +14,7 @@ from onnxprune.cost import CostModel, cost, cost_after, one_example
 from onnxprune.coupling import couple
 from onnxprune.graph import Graph, build_graph
 from onnxprune.model import Model, from_proto
-from onnxprune.ops.shape import shuffle_around
+from onnxprune.ops.shuffle import shuffle_around
 from onnxprune.samples import complete_shapes
 from onnxprune.surgery import mask, remove
 from onnxprune.values import Coupling

@@ -18,7 +18,10 @@ ROWS: tuple[tuple[str, ...], ...] = tuple(
         "errors values plan _atomic _plan_fields _plan_json",
         "model runtime check weights _datafile _external _feeds _graphs _hash _ingest _messages _model _tensors _wire",
         "ops control flatten folding graph nodes shapes",
-        "coupling cuts naming samples sizes solver store surgeon surgery tidy proof autodiff cost stored data evaluate",
+        (
+            "coupling cuts grouping naming samples sizes solver store surgeon surgery tidy zeros "
+            "proof autodiff cost stored data evaluate"
+        ),
         "criteria allocate alignment recover train explain dissect",
         "sensitivity instability",
         "schedule workspace experiment deploy",

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.coupling import weight_role
 from onnxprune.graph import Graph
 from onnxprune.model import Model
 from onnxprune.stored import is_float, is_quantised, numbers_per_entry, real_values
 from onnxprune.values import Coupling, Group, Member
 from onnxprune.weights import Weight
+from onnxprune.zeros import weight_role
 
 __all__ = ["finite_values", "linear_weights", "positions", "scored_members", "weight_of"]
 

@@ -18,7 +18,6 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from onnxprune.coupling import weight_role
 from onnxprune.cuts import cuts_of
 from onnxprune.errors import ProofError
 from onnxprune.graph import Graph, Node
@@ -29,6 +28,7 @@ from onnxprune.ops.ties import Ties
 from onnxprune.plan import Plan
 from onnxprune.proof.desk import Desk
 from onnxprune.values import Coupling, Options
+from onnxprune.zeros import weight_role
 
 __all__ = ["CORRECTIONS", "correct"]
 

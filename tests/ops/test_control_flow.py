@@ -10,9 +10,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from onnxprune import surgery
-from onnxprune.coupling import couple, weight_role
+from onnxprune.coupling import couple
 from onnxprune.model import Model
 from onnxprune.ops import Role
+from onnxprune.zeros import weight_role
 from tests.ops.cases import HIDDEN, OUT, Case, Net, normal_input
 from tests.oracle import assert_differs, assert_equal, feeds_for, run
 from tests.plans import half

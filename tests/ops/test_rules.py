@@ -16,13 +16,14 @@ from onnx import TensorProto, helper
 
 import tests.ops
 from onnxprune import surgery
-from onnxprune.coupling import couple, relate, settle, weight_role, zero_flags
+from onnxprune.coupling import couple, relate, settle
 from onnxprune.cuts import cut_array, cuts_of
 from onnxprune.graph import build_graph
 from onnxprune.model import Model
 from onnxprune.ops import RULES, Role
 from onnxprune.ops.quantized import stored_zero
 from onnxprune.values import Coupling
+from onnxprune.zeros import weight_role, zero_flags
 from tests.ops.cases import Case
 from tests.oracle import assert_differs, assert_equal, assert_same, feeds_for, run
 from tests.plans import half
