@@ -167,11 +167,15 @@ def zero_by_inputs(*positions: int) -> Callable[[Node, Zeros], None]:
     def zero(node: Node, z: Zeros) -> None:
         outputs = z.outputs(node)
         wanted = [k for k in positions if node.input(k)]
-        hits = np.zeros(z.flags.size, np.int8)
+        if not outputs.size or not wanted:
+            z.set(outputs, False)
+            return
+        first = int(outputs.min())  # the outputs of one node are numbered close together
+        hits = np.zeros(int(outputs.max()) - first + 1, np.int8)
         for k, source, target in z.records(node):
             if k in wanted:
-                hits[target[z.flags[source]]] += 1
-        z.flags[outputs] = (hits[outputs] >= len(wanted)) if wanted else False
+                hits[target[z.flags[source]] - first] += 1
+        z.flags[outputs] = hits[outputs - first] >= len(wanted)
 
     return zero
 
