@@ -154,3 +154,21 @@ def test_grouped_convolutions_lose_equally_many_per_group() -> None:
     for constraint in coupling.constraints:
         assert "channels" in constraint.reason
         assert len({len(block) for block in constraint.blocks}) == 1
+
+
+def test_rows_picked_by_coordinates_keep_their_zeros() -> None:
+    """Mixtures of experts collect rows with GatherND: a sum over features behind it is exact, as it is without."""
+    rows = numpy_helper.from_array(np.array([[0], [1]], np.int64), "rows")
+    axes = numpy_helper.from_array(np.array([1], np.int64), "axes")
+    model = make(
+        [
+            helper.make_node("Gemm", ["x", "a"], ["h"]),
+            helper.make_node("GatherND", ["h", "rows"], ["picked"]),
+            helper.make_node("ReduceSum", ["picked", "axes"], ["y"]),
+        ],
+        [tensor("a", 4, 6), rows, axes],
+        ["n", 4],
+        [2, 1],
+    )
+    (group,) = couple(model).groups
+    assert (group.units, group.exact) == (6, True)
