@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from onnxprune.naming import group_names
 from onnxprune.ops.rule import Role
-from onnxprune.ops.ties import Ties
+from onnxprune.ops.ties import KERNEL_STAYS, Ties
 from onnxprune.solver import Solution
 from onnxprune.values import Coupling, EqualCount, Frozen, Group, Ints, Member
 from onnxprune.zeros import weight_role
@@ -182,6 +182,6 @@ def _frozen(t: Ties, solution: Solution) -> tuple[Frozen, ...]:
             if ids is None or shape[axis] <= 1:
                 continue
             why = solution.reason[solution.labels[ids.reshape(-1)]]
-            if (why >= 0).all():
+            if (why >= 0).all() and solution.reasons[int(why[0])] != KERNEL_STAYS:
                 result.append(Frozen(tensor, axis, solution.reasons[int(why[0])]))
     return tuple(result)

@@ -12,7 +12,7 @@ import numpy as np
 from onnxprune.graph import Node
 from onnxprune.ops.cutting import Cutter
 from onnxprune.ops.rule import Role, Rule, Shapes, zero_by_inputs, zero_lost
-from onnxprune.ops.ties import Ties
+from onnxprune.ops.ties import KERNEL_STAYS, Ties
 
 SPATIAL = "spatial positions are not independent of each other"
 
@@ -79,7 +79,7 @@ def _freeze_spatial(t: Ties, x: str, w: str, y: str) -> None:
     for axis in range(2, t.rank(x)):
         t.freeze(x, axis, SPATIAL)
         t.freeze(y, axis, SPATIAL)
-        t.freeze(w, axis, "kernel positions stay")
+        t.freeze(w, axis, KERNEL_STAYS)
 
 
 def cut_conv(node: Node, c: Cutter) -> None:

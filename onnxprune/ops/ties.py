@@ -18,6 +18,7 @@ from onnxprune.values import Ints, Options
 __all__ = ["Merge", "Ragged", "Ties"]
 
 
+KERNEL_STAYS = "kernel positions stay"  # nobody asks for them: not listed among what is frozen
 MOVES_CONSTANTS = frozenset(
     "Identity Cast CastLike Transpose Reshape Squeeze Unsqueeze QuantizeLinear DequantizeLinear".split()
 )
