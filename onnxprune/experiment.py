@@ -295,10 +295,12 @@ def signature_changes(before: Model, after: Model) -> tuple[str, ...]:
     """Inputs and outputs of another shape than before, one line for each; old files list weights as inputs too."""
     result = []
     for word in ("input", "output"):
-        pairs = zip(getattr(before.proto.graph, word), getattr(after.proto.graph, word), strict=True)
-        for old, new in pairs:
-            was, is_now = _dims(old), _dims(new)
-            if was != is_now and old.name not in before.weights:
+        now = {value.name: value for value in getattr(after.proto.graph, word)}
+        for old in getattr(before.proto.graph, word):
+            if old.name in before.weights:
+                continue
+            was, is_now = _dims(old), _dims(now[old.name])
+            if was != is_now:
                 result.append(f"{word} `{old.name}` was ({', '.join(was)}) and is ({', '.join(is_now)})")
     return tuple(result)
 

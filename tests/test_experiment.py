@@ -16,6 +16,7 @@ from onnxprune.errors import GroupNotFound, NothingToPrune, OptionError, PlanMis
 from onnxprune.experiment import Request, analyse, broken_weights, prune
 from onnxprune.model import Model, from_proto
 from onnxprune.runtime import session
+from tests.nets.light import light
 
 
 def weight(name: str, *shape: int, seed: int = 0) -> onnx.TensorProto:
@@ -173,3 +174,10 @@ def test_the_proof_runs_on_data(tmp_path: Path) -> None:
     found = prune(mlp(), ratio=0.5, round_to=1, data=tmp_path / "data.npz")
     assert found.proof is not None
     assert found.proof.batches == (4, 4, 5)
+
+
+def test_a_file_that_lists_its_weights_as_inputs() -> None:
+    """IR 3: a shuffle becomes a Gather, its shape constants go from the inputs too, and the signature is as it was."""
+    pruned = prune(from_proto(light("shufflenet")), ratio=0.5, round_to=1, verify=False)
+    assert pruned.signature == ()
+    assert len(pruned.model.proto.graph.input) < len(light("shufflenet").graph.input)
