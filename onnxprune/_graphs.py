@@ -1,12 +1,27 @@
-"""Names in a graph: who reads what, across the borders of bodies."""
+"""Inside a protobuf: who reads what across the borders of bodies, where a node is, how to put others in its place."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import onnx
 
-__all__ = ["all_names", "bodies", "free_names", "keep_outputs", "used_names"]
+__all__ = [
+    "Where",
+    "all_bodies",
+    "all_names",
+    "bodies",
+    "find_graph",
+    "find_node",
+    "free_names",
+    "keep_outputs",
+    "refill",
+    "used_names",
+    "weave",
+]
+
+Where = tuple[int | str, ...]  # of a node: (index, attribute, index, attribute, ..., index)
 
 
 def bodies(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
@@ -16,6 +31,50 @@ def bodies(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
             if attribute.HasField("g"):
                 yield attribute.g
             yield from attribute.graphs
+
+
+def all_bodies(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """The graphs inside a graph, at any depth."""
+    for body in bodies(graph.node):
+        yield body
+        yield from all_bodies(body)
+
+
+def find_graph(graph: onnx.GraphProto, where: Sequence[int | str]) -> onnx.GraphProto:
+    """The graph that holds the node at ``where``."""
+    for index, name in zip(where[:-1:2], where[1::2], strict=True):
+        graph = next(a.g for a in graph.node[int(index)].attribute if a.name == name)
+    return graph
+
+
+def find_node(graph: onnx.GraphProto, where: Sequence[int | str]) -> onnx.NodeProto:
+    """The NodeProto at ``where``."""
+    proto: onnx.NodeProto = find_graph(graph, where).node[int(where[-1])]
+    return proto
+
+
+def refill(field: Any, items: Iterable[Any]) -> None:
+    """Make a repeated field hold these messages and no others; they may come from the field itself."""
+    copies = [type(item).FromString(item.SerializeToString()) for item in items]
+    del field[:]
+    field.extend(copies)
+
+
+def weave(
+    graph: onnx.GraphProto,
+    before: Mapping[Where, Sequence[onnx.NodeProto]],
+    instead: Mapping[Where, Sequence[onnx.NodeProto]],
+) -> None:
+    """Put nodes in front of others, and others in the place of some, at any depth."""
+    places = {where[:-1] for where in (*before, *instead)}
+    for place in sorted(places, key=len, reverse=True):  # a body is copied with the node that it belongs to
+        inner = find_graph(graph, (*place, 0))
+        woven: list[onnx.NodeProto] = []
+        for index, node in enumerate(inner.node):
+            where = (*place, index)
+            woven += before.get(where, ())
+            woven += instead.get(where, (node,))
+        refill(inner.node, woven)
 
 
 def used_names(graph: onnx.GraphProto) -> Iterator[str]:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import onnx
 
+from onnxprune._graphs import find_node
 from onnxprune.control import body_inputs, body_outputs, body_shapes, carried, output_shapes
 from onnxprune.flatten import Flattener
 from onnxprune.folding import FOLDS, Array
@@ -167,10 +167,7 @@ def node_shapes(
     """Shape and type of the outputs of one node, from those of its inputs and the values that are known."""
     if node.bodies or any(i and (i not in shapes or i not in dtypes) for i in node.inputs):
         return {}
-    index: onnx.GraphProto = graph.model.proto.graph
-    for place, name in zip(node.where[:-1:2], node.where[1::2], strict=True):
-        index = next(a.g for a in index.node[int(place)].attribute if a.name == name)
-    proto = index.node[int(node.where[-1])]
+    proto = find_node(graph.model.proto.graph, node.where)
     names = dict(zip(proto.input, node.inputs, strict=True))
     found = infer_node(
         proto,

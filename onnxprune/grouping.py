@@ -22,9 +22,9 @@ Bools = NDArray[np.bool_]
 
 def collect(t: Ties, solution: Solution, inexact: Bools, hazards: Bools) -> Coupling:
     """Units of the free components, grouped by the set of axes that they live on."""
-    owners = np.repeat(np.array(t.owners, np.int64), np.diff([*t.starts, t.total]))
-    blocks = np.repeat(np.array(t.blocks, np.int64), np.diff([*t.starts, t.total]))
-    offsets = np.arange(t.total) - np.repeat(np.array(t.starts, np.int64), np.diff([*t.starts, t.total]))
+    lengths = np.diff([*t.starts, t.total])
+    owners, blocks, starts = (np.repeat(np.array(x, np.int64), lengths) for x in (t.owners, t.blocks, t.starts))
+    offsets = np.arange(t.total) - starts
     roles = {name: weight_role(t.graph, name) for name in t.graph.weights}
     linear = np.array([roles.get(tensor) is Role.LINEAR for tensor, _ in t.axes] or [False], np.bool_)
     count = solution.frozen.size
@@ -54,7 +54,7 @@ def collect(t: Ties, solution: Solution, inexact: Bools, hazards: Bools) -> Coup
     return Coupling(
         model_hash=t.graph.model.hash,
         groups=result,
-        frozen=_frozen(t, solution),
+        frozen=_frozen(t, solution, roles),
         unknown_ops=dict(t.unknown),
         constraints=_constraints(t, solution.labels, chosen, group_of, unit_of),
         options=t.options,
@@ -170,12 +170,12 @@ def _constraints(t: Ties, labels: Ints, chosen: Ints, group_of: Ints, unit_of: I
     return tuple(result)
 
 
-def _frozen(t: Ties, solution: Solution) -> tuple[Frozen, ...]:
+def _frozen(t: Ties, solution: Solution, roles: Mapping[str, Role]) -> tuple[Frozen, ...]:
     """Axes of linear constants that may not lose anything, with the reason that reached them first."""
     result = []
     for tensor in t.graph.weights:
         shape = t.shape(tensor) or ()
-        if weight_role(t.graph, tensor) is not Role.LINEAR:
+        if roles[tensor] is not Role.LINEAR:
             continue
         for axis in range(len(shape)):
             ids = t.axis_ids(tensor, axis)

@@ -1,18 +1,19 @@
-"""Finding graphs and nodes inside a protobuf, and writing constants back where they belong."""
+"""Writing constants back where they belong."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from onnxprune._graphs import find_graph, find_node
 from onnxprune.graph import Graph
 from onnxprune.model import ModelEditor, Weight
 
-__all__ = ["Store", "bodies", "find_graph", "find_node"]
+__all__ = ["Store"]
 
 
 class Store:
@@ -73,26 +74,3 @@ class Store:
             for node in self.graph.nodes
             for attribute in node.bodies
         }
-
-
-def bodies(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
-    """All graphs inside control flow, at any depth."""
-    found = []
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                found += [attribute.g, *bodies(attribute.g)]
-    return found
-
-
-def find_graph(graph: onnx.GraphProto, where: Sequence[int | str]) -> onnx.GraphProto:
-    """The graph that holds the node at ``where``."""
-    for index, name in zip(where[:-1:2], where[1::2], strict=True):
-        graph = next(a.g for a in graph.node[int(index)].attribute if a.name == name)
-    return graph
-
-
-def find_node(graph: onnx.GraphProto, where: Sequence[int | str]) -> onnx.NodeProto:
-    """The NodeProto at ``where`` (see `graph.Node`)."""
-    proto: onnx.NodeProto = find_graph(graph, where).node[int(where[-1])]
-    return proto

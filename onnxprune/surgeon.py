@@ -11,13 +11,14 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from onnxprune._graphs import Where, all_bodies, find_node, refill, weave
 from onnxprune.cuts import AxisCut, cut_array
 from onnxprune.errors import SurgeryError
 from onnxprune.graph import Graph, Node, fold, small_constants
 from onnxprune.model import ModelEditor
 from onnxprune.ops import rule_for
 from onnxprune.ops.rule import Role
-from onnxprune.store import Store, bodies, find_graph, find_node
+from onnxprune.store import Store
 from onnxprune.values import Coupling, Ints
 
 __all__ = ["Surgeon", "new_shapes"]
@@ -53,9 +54,9 @@ class Surgeon:
             constants[tensor] = cut_array(constants[tensor], cuts[tensor])
         self.values, _ = fold(graph, constants, self.shapes)
         self._protos = {n.number: find_node(editor.proto.graph, n.where) for n in graph.nodes}
-        self._before: dict[tuple[int | str, ...], list[onnx.NodeProto]] = defaultdict(list)
+        self._before: dict[Where, list[onnx.NodeProto]] = defaultdict(list)
         self._forgotten: set[str] = set()
-        self._instead: dict[tuple[int | str, ...], list[onnx.NodeProto]] = {}
+        self._instead: dict[Where, list[onnx.NodeProto]] = {}
 
     # -- what rules ask -----------------------------------------------------------------------------------------------
 
@@ -95,9 +96,7 @@ class Surgeon:
         proto = self._protos[node.number]
         kept = [a for a in proto.attribute if a.name != name]
         if len(kept) < len(proto.attribute):
-            copies = [onnx.AttributeProto.FromString(a.SerializeToString()) for a in kept]
-            del proto.attribute[:]
-            proto.attribute.extend(copies)
+            refill(proto.attribute, kept)
 
     def set_input(self, node: Node, k: int, tensor: str) -> None:
         proto = self._protos[node.number]
@@ -201,18 +200,9 @@ class Surgeon:
         """Put inserted and replaced nodes in their places, and bring declared shapes up to date."""
         for prefix, body in {"": self.editor.proto.graph, **self.store.bodies()}.items():
             self._declare(body, prefix)
-        places = {w[:-1] for w in (*self._before, *self._instead)}
-        for place in sorted(places, key=len, reverse=True):
-            graph = find_graph(self.editor.proto.graph, (*place, 0))
-            rebuilt: list[onnx.NodeProto] = []
-            for index, node in enumerate(graph.node):
-                where = (*place, index)
-                rebuilt += self._before.get(where, [])
-                rebuilt += self._instead.get(where, [node])
-            copies = [onnx.NodeProto.FromString(n.SerializeToString()) for n in rebuilt]
-            del graph.node[:]
-            graph.node.extend(copies)
-        for graph in (self.editor.proto.graph, *bodies(self.editor.proto.graph)):
+        main = self.editor.proto.graph
+        weave(main, self._before, self._instead)
+        for graph in (main, *all_bodies(main)):
             self._forget_replaced(graph)
 
     def _declare(self, graph: onnx.GraphProto, prefix: str) -> None:
@@ -230,6 +220,4 @@ class Surgeon:
         forgotten = {self.graph.raw.get(tensor, tensor) for tensor in self._forgotten}
         keep = [value for value in graph.value_info if value.name in produced - forgotten]
         if len(keep) < len(graph.value_info):
-            copies = [onnx.ValueInfoProto.FromString(v.SerializeToString()) for v in keep]
-            del graph.value_info[:]
-            graph.value_info.extend(copies)
+            refill(graph.value_info, keep)

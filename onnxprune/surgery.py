@@ -21,12 +21,12 @@ from onnxprune.model import DerivedWeight, Model, Weight
 from onnxprune.ops import rule_for
 from onnxprune.ops.quantized import stored_zero
 from onnxprune.plan import Plan
-from onnxprune.store import Store, find_graph, find_node
+from onnxprune.store import Store
 from onnxprune.surgeon import Surgeon, new_shapes
 from onnxprune.tidy import drop_orphans
 from onnxprune.values import Coupling, Member
 
-__all__ = ["find_graph", "find_node", "mask", "new_shapes", "remove"]
+__all__ = ["mask", "new_shapes", "remove"]
 
 Array = NDArray[Any]
 CutMap = dict[str, dict[int, AxisCut]]

@@ -11,6 +11,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.logger import G_LOGGER
 
+from onnxprune._graphs import refill, used_names
 from onnxprune.model import ModelEditor
 
 __all__ = ["drop_orphans", "live_tensors"]
@@ -40,24 +41,10 @@ def drop_orphans(editor: ModelEditor, before: onnx.ModelProto) -> None:
     lost = live_tensors(before) - live_tensors(editor.proto)
     kept = [node for node in graph.node if not node.output or not lost.issuperset(o for o in node.output if o)]
     if len(kept) < len(graph.node):
-        copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in kept]
-        del graph.node[:]
-        graph.node.extend(copies)
-    unread = (_read(before.graph) - _read(graph)) & editor.weights.keys()
+        refill(graph.node, kept)
+    unread = (set(used_names(before.graph)) - set(used_names(graph))) & editor.weights.keys()
     for name in unread:
         del editor.weights[name]
     inputs = [value for value in graph.input if value.name not in unread]  # IR 3 lists constants there, too
     if len(inputs) < len(graph.input):
-        del graph.input[:]
-        graph.input.extend(inputs)
-
-
-def _read(graph: onnx.GraphProto) -> set[str]:
-    """Names that anything reads, in bodies as well."""
-    names = {value.name for value in graph.output}
-    for node in graph.node:
-        names.update(node.input)
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                names |= _read(attribute.g)
-    return names
+        refill(graph.input, inputs)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import onnx
 from onnx import TensorProto
 
-from onnxprune._graphs import used_names
+from onnxprune._graphs import refill, used_names
 from onnxprune.graph import Graph, Node
 from onnxprune.model import Model
 
@@ -102,9 +102,7 @@ def force(model: Model, types: Mapping[str, int]) -> tuple[Model, dict[str, str]
         graph.input.append(onnx.helper.make_tensor_value_info(name, types[name], None))
     for value in graph.output:
         value.name = own.get(value.name, value.name)
-    kept = [onnx.ValueInfoProto.FromString(v.SerializeToString()) for v in graph.value_info if v.name not in own]
-    del graph.value_info[:]
-    graph.value_info.extend(kept)
+    refill(graph.value_info, [v for v in graph.value_info if v.name not in own])
     return editor.build(), own
 
 
@@ -132,7 +130,5 @@ def bypass(model: Model) -> tuple[Model, frozenset[str]]:
             node.op_type, node.domain = "Identity", ""
             del node.input[1:]
             del node.attribute[:]
-    kept = [onnx.ValueInfoProto.FromString(v.SerializeToString()) for v in graph.value_info if v.name not in gone]
-    del graph.value_info[:]
-    graph.value_info.extend(kept)
+    refill(graph.value_info, [v for v in graph.value_info if v.name not in gone])
     return editor.build(), gone

@@ -10,11 +10,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from onnxprune._graphs import Where, find_node, weave
 from onnxprune.cuts import Cuts, masks
 from onnxprune.errors import ProofError
 from onnxprune.graph import Graph, Node
 from onnxprune.model import Model
-from onnxprune.store import find_graph, find_node
 from onnxprune.weights import dtype_of
 
 __all__ = ["Desk"]
@@ -29,8 +29,8 @@ class Desk:
         self.editor = masked.edit()
         self.opset = max((o.version for o in masked.proto.opset_import if o.domain in ("", "ai.onnx")), default=1)
         self._protos = {n.number: find_node(self.editor.proto.graph, n.where) for n in graph.nodes}
-        self._before: dict[tuple[int | str, ...], list[onnx.NodeProto]] = defaultdict(list)
-        self._replaced: set[tuple[int | str, ...]] = set()
+        self._before: dict[Where, list[onnx.NodeProto]] = defaultdict(list)
+        self._replaced: set[Where] = set()
 
     def keep(self, tensor: str, axes: Sequence[int]) -> NDArray[np.bool_] | None:
         """True where a position survives, broadcastable to the tensor; None where these axes lose nothing."""
@@ -114,15 +114,5 @@ class Desk:
         self._replaced.add(node.where)
 
     def build(self) -> Model:
-        places = {where[:-1] for where in self._before}
-        for place in sorted(places, key=len, reverse=True):
-            graph = find_graph(self.editor.proto.graph, (*place, 0))
-            rebuilt: list[onnx.NodeProto] = []
-            for index, node in enumerate(graph.node):
-                where = (*place, index)
-                rebuilt += self._before.get(where, [])
-                rebuilt += [] if where in self._replaced else [node]
-            copies = [onnx.NodeProto.FromString(n.SerializeToString()) for n in rebuilt]
-            del graph.node[:]
-            graph.node.extend(copies)
+        weave(self.editor.proto.graph, self._before, dict.fromkeys(self._replaced, ()))
         return self.editor.build()

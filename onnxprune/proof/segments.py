@@ -13,7 +13,7 @@ from typing import Any
 
 import onnx
 
-from onnxprune._graphs import bodies, free_names
+from onnxprune._graphs import bodies, free_names, refill
 from onnxprune.graph import Graph
 from onnxprune.model import Model
 from onnxprune.proof.decisions import FLOATS, reached_from
@@ -182,6 +182,4 @@ def extract(model: Model, segment: Segment, types: Mapping[str, int]) -> Model:
 
 def _keep(items: Any, wanted: Sequence[int]) -> None:
     """Leave only these positions of a repeated field."""
-    copies = [type(items[n]).FromString(items[n].SerializeToString()) for n in wanted]
-    del items[:]
-    items.extend(copies)
+    refill(items, [items[n] for n in wanted])
