@@ -25,7 +25,7 @@ ENVIRONMENTS: dict[str, tuple[str, list[list[str]]]] = {
     "main": (".venv", [["torch==2.13.0"], ["-e", ".[test,dev,torch,sklearn]"]]),
     "keras": (".venvs/keras", [["tensorflow-cpu", "keras", "tf2onnx"], ["-e", ".[test]"]]),
     "bench": (".venvs/bench", [["torch==2.13.0"], ["-e", ".[bench,torch]"]]),
-    "demo": (".venvs/demo", [["-e", ".[demo]"]]),
+    "demo": (".venvs/demo", [["-e", "."]]),
 }
 INSTALLED = ("name", "version", "requires-python", "dependencies", "optional-dependencies", "scripts", "entry-points")
 

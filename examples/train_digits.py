@@ -2,7 +2,7 @@
 
     python examples/train_digits.py
 
-Needs ``pip install 'onnxprune[torch,demo]'``; what it writes needs neither. It writes ``examples/digits_cnn.onnx``, the
+Needs ``pip install 'onnxprune[torch]'``; what it writes needs neither. It writes ``examples/digits_cnn.onnx``, the
 same file into the package (``onnxprune/demo_data``), and the split as ``digits.npz`` beside that. BatchNorm is kept
 as operators of its own, not folded into the convolutions: the demo shows its entries pruned with the filters, and its
 statistics can be measured again after pruning. Takes about a minute on two cores, seeded.

@@ -18,7 +18,17 @@ from onnx.reference.op_run import OpRun
 
 from onnxprune.model import Model
 
-__all__ = ["Array", "Feeds", "assert_differs", "assert_equal", "assert_same", "errors", "feeds_for", "run"]
+__all__ = [
+    "Array",
+    "Feeds",
+    "assert_close",
+    "assert_differs",
+    "assert_equal",
+    "assert_same",
+    "errors",
+    "feeds_for",
+    "run",
+]
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -38,6 +48,12 @@ def assert_equal(a: Outputs, b: Outputs, rtol: float = 1e-5) -> None:
     worst = errors(a, b)
     name = max(worst, key=lambda k: worst[k])
     assert worst[name] <= rtol, f"output `{name}` differs by {worst[name]:.3g}, allowed are {rtol:.3g} (all: {worst})"
+
+
+def assert_close(a: Any, b: Any, rtol: float = 1e-5) -> None:
+    """Two arrays, by the same error: ``b`` is ``a``, up to ``rtol`` of the largest value of ``a``."""
+    error = _error(np.asarray(a), np.asarray(b))
+    assert error <= rtol, f"differs by {error:.3g}, allowed are {rtol:.3g}; shapes {np.shape(a)} and {np.shape(b)}"
 
 
 def assert_differs(a: Outputs, b: Outputs, rtol: float = 1e-3) -> None:

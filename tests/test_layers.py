@@ -20,11 +20,11 @@ ROWS: tuple[tuple[str, ...], ...] = tuple(
         "ops control flatten folding graph nodes shapes",
         (
             "coupling cuts grouping naming samples sizes solver store surgeon surgery tidy zeros "
-            "proof autodiff cost stored data evaluate"
+            "proof autodiff cost stored data evaluate activations linear extract"
         ),
         "criteria allocate alignment recover train explain dissect",
         "sensitivity instability",
-        "schedule workspace experiment deploy",
+        "schedule workspace experiment deploy figures",
         "__init__",
         "cli __main__",
     )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from onnxprune.data import Dataset
 from onnxprune.errors import OptionError
 from onnxprune.model import Model
 from onnxprune.values import Coupling
@@ -27,13 +28,20 @@ class Settings:
 
     ``normalise``: divide by the number of elements, so that layers of different widths can be compared.
     ``sides``: "all" linear parameter slices of a unit, or only the "producing" ones (not those that read it).
-    ``seed``: for whatever is drawn at random. ``data``: a dataset, for criteria that need one.
+    ``seed``: for whatever is drawn at random. ``data``: a dataset, for criteria that need one; at most ``samples`` of
+    it are looked at, ``batch`` at a time, on ``provider`` with so many ``threads``. ``progress``: called with the
+    stage in words, how much of it is done, and out of how many.
     """
 
     normalise: bool = True
     sides: str = "all"
     seed: int = 0
-    data: Any = None
+    data: Dataset | None = None
+    samples: int | None = None
+    batch: int = 64
+    provider: str = "auto"
+    threads: int | None = None
+    progress: Callable[[str, int, int], None] | None = None
 
     def __post_init__(self) -> None:
         if self.sides not in SIDES:
@@ -97,9 +105,11 @@ Scores = UnitScores | WeightScores
 
 @dataclass(frozen=True)
 class Criterion:
-    """A way to score. ``needs``: what it must be given beside the model: "data", "labels", "gradients".
+    """A way to score. ``needs``: what it must be given or find: "data", "labels", "batchnorm", "gradients".
 
-    ``units`` and ``weights`` do the work; None where the criterion has no such score. ``formula`` is shown to people.
+    ``units`` and ``weights`` do the work; None where the criterion has no such score. ``formula``, ``paper`` (arXiv
+    id) and ``cost`` (in words: "one pass over the weights") are shown to people. ``recover`` names the repair that
+    belongs to the criterion ("" for none); pruning with it applies that repair unless told otherwise.
     """
 
     name: str
@@ -107,6 +117,9 @@ class Criterion:
     units: Callable[[Model, Coupling, Settings], UnitScores] | None
     weights: Callable[[Model, Coupling, Settings], WeightScores] | None = None
     needs: Sequence[str] = ()
+    paper: str = ""
+    cost: str = "one pass over the weights"
+    recover: str = ""
 
 
 def _read_only(values: Floats) -> Floats:
