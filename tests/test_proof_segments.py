@@ -10,10 +10,11 @@ import pytest
 from onnxprune import runtime
 from onnxprune.coupling import couple
 from onnxprune.cuts import cuts_of
+from onnxprune.extract import extract
 from onnxprune.model import Model, from_proto
 from onnxprune.proof import assert_proven, memory_needed, prove, segments
 from onnxprune.proof.decisions import reached_from
-from onnxprune.proof.segments import Segment, extract, split, whole
+from onnxprune.proof.segments import Segment, split, whole
 from onnxprune.samples import generate
 from onnxprune.surgery import mask, remove
 from onnxprune.values import Options
@@ -94,7 +95,7 @@ class TestExtract:
         values = dict(generate(graph))
         expected = runtime.session(original, provider="cpu").run(values)
         for part in cut(original):
-            session = runtime.session(extract(original, part, graph.dtypes), provider="cpu")
+            session = runtime.session(extract(original, part.inputs, part.outputs, graph.dtypes), provider="cpu")
             values.update(session.run({i.name: values[i.name] for i in session.inputs}))
         for name, value in expected.items():
             np.testing.assert_allclose(values[name], value, atol=1e-5)
@@ -102,7 +103,7 @@ class TestExtract:
     def test_only_the_weights_of_the_piece(self) -> None:
         original = deep()
         parts = cut(original)
-        pieces = [extract(original, p, couple(original).graph.dtypes) for p in parts]
+        pieces = [extract(original, p.inputs, p.outputs, couple(original).graph.dtypes) for p in parts]
         assert sum(p.nbytes for p in pieces) == original.nbytes
         assert all(p.nbytes == part.nbytes for p, part in zip(pieces, parts, strict=True))
 

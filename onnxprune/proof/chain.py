@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from onnxprune import runtime
 from onnxprune.cuts import Cuts, cut_array, masks
 from onnxprune.errors import DataError, ModelError, ProofError
+from onnxprune.extract import extract
 from onnxprune.graph import Graph
 from onnxprune.model import Model
 from onnxprune.proof.agreement import as_array, differs, distance, finite, flips
 from onnxprune.proof.decisions import FLOATS, Decision, force
-from onnxprune.proof.segments import Segment, extract
+from onnxprune.proof.segments import Segment
 from onnxprune.weights import type_of
 
 __all__ = ["Chain", "MaskedNotFinite", "OriginalFails", "OriginalNotFinite", "Tally"]
@@ -209,7 +210,7 @@ class Chain:
         outputs = [name for name in dict.fromkeys(wanted) if name in made]
         part = model
         if len(self.segments) > 1:
-            part = extract(model, replace(segment, outputs=tuple(outputs)), self.graph.dtypes)
+            part = extract(model, segment.inputs, tuple(outputs), self.graph.dtypes)
         own: dict[str, str] = {}
         if forced:
             part, own = force(part, {n: type_of(feeds[0][n].dtype) for n in forced if n in made and n in feeds[0]})

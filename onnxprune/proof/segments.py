@@ -6,19 +6,18 @@ A cut lies between two nodes. What crosses it is handed on from piece to piece: 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import onnx
 
-from onnxprune._graphs import bodies, free_names, refill
+from onnxprune.extract import reads
 from onnxprune.graph import Graph
 from onnxprune.model import Model
 from onnxprune.proof.decisions import FLOATS, reached_from
 
-__all__ = ["Segment", "extract", "split", "whole"]
+__all__ = ["Segment", "split", "whole"]
 
 PIECES = 16  # what is aimed at; a piece is never smaller than the largest node
 SMALLEST = 32 << 20  # bytes of weights
@@ -52,7 +51,7 @@ def split(graph: Graph, reached: Collection[str], others: Sequence[Model]) -> tu
     A tensor can cross a cut if all ``others`` (the masked and the removed model) have it as well.
     """
     nodes = graph.model.proto.graph.node
-    sizes = [sum(graph.model.weights[i].nbytes for i in _reads(n) if i in graph.model.weights) for n in nodes]
+    sizes = [sum(graph.model.weights[i].nbytes for i in reads(n) if i in graph.model.weights) for n in nodes]
     target = max(graph.model.nbytes // PIECES, max(sizes, default=0), SMALLEST)
     crossing = list(_crossing(graph, reached_from(graph, graph.inputs)))
     shared = set.intersection(*(_made(m.proto.graph) for m in others)) if others else _made(graph.model.proto.graph)
@@ -65,13 +64,6 @@ def split(graph: Graph, reached: Collection[str], others: Sequence[Model]) -> tu
         if _largest(sizes, cuts) <= 2 * target:
             break
     return tuple(_segments(graph, best, crossing, sizes))
-
-
-def _reads(node: onnx.NodeProto) -> set[str]:
-    names = set(node.input)
-    for body in bodies((node,)):
-        names |= free_names(body)
-    return names - {""}
 
 
 def _made(graph: onnx.GraphProto) -> set[str]:
@@ -87,7 +79,7 @@ def _crossing(graph: Graph, fed: Collection[str]) -> Iterator[tuple[str, ...]]:
     nodes = graph.model.proto.graph.node
     last: dict[str, int] = {}
     for n, node in enumerate(nodes):
-        last.update(dict.fromkeys(_reads(node), n))
+        last.update(dict.fromkeys(reads(node), n))
     alive: dict[str, None] = {}
     for n, node in enumerate(nodes):
         for name in node.output:
@@ -137,49 +129,3 @@ def _segments(
         outputs = dict.fromkeys(o for o in (*onward, *graph.outputs) if o in made)
         yield Segment(inputs, tuple(outputs), start, edge, sum(sizes[start : edge + 1]))
         inputs, start = onward, edge + 1
-
-
-def extract(model: Model, segment: Segment, types: Mapping[str, int]) -> Model:
-    """The sub-model from the segment's inputs (and graph inputs) to its outputs, with the weights that it needs.
-
-    ``types``: element type per tensor. Outputs that this model does not have are left out.
-    """
-    graph = model.proto.graph
-    producer = {name: n for n, node in enumerate(graph.node) for name in node.output if name}
-    given = {value.name for value in graph.input} - model.weights.keys()
-    needed: set[int] = set()
-    names: set[str] = set()
-    stack = [o for o in segment.outputs if o in producer and o not in segment.inputs]
-    while stack:
-        name = stack.pop()
-        if name in names:
-            continue
-        names.add(name)
-        if name in segment.inputs or name not in producer or producer[name] in needed:
-            continue
-        needed.add(producer[name])
-        stack.extend(_reads(graph.node[producer[name]]))
-    editor = model.edit()
-    editor.weights = {name: weight for name, weight in model.weights.items() if name in names}
-    part = editor.proto.graph
-    _keep(part.node, [n for n in range(len(graph.node)) if n in needed])
-    _keep(part.input, [n for n, v in enumerate(graph.input) if v.name in names and v.name not in segment.inputs])
-    _keep(part.initializer, [n for n, t in enumerate(graph.initializer) if t.name in names])
-    _keep(part.sparse_initializer, [n for n, t in enumerate(graph.sparse_initializer) if t.values.name in names])
-    del part.value_info[:]
-    part.input.extend(
-        onnx.helper.make_tensor_value_info(name, types[name], None)
-        for name in segment.inputs
-        if name in names and name not in given
-    )
-    declared = {value.name: value for value in graph.output}
-    del part.output[:]
-    for name in segment.outputs:
-        if name in producer:
-            part.output.append(declared.get(name) or onnx.helper.make_tensor_value_info(name, types[name], None))
-    return editor.build()
-
-
-def _keep(items: Any, wanted: Sequence[int]) -> None:
-    """Leave only these positions of a repeated field."""
-    refill(items, [items[n] for n in wanted])
