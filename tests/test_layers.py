@@ -20,7 +20,7 @@ ROWS: tuple[tuple[str, ...], ...] = tuple(
         "ops control flatten folding graph nodes shapes",
         (
             "coupling cuts grouping naming samples sizes solver store surgeon surgery tidy zeros "
-            "proof autodiff cost stored data evaluate activations linear extract"
+            "proof autodiff cost stored data evaluate activations linear extract frontier"
         ),
         "criteria allocate alignment recover train explain dissect",
         "sensitivity instability",

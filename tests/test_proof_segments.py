@@ -10,10 +10,9 @@ import pytest
 from onnxprune import runtime
 from onnxprune.coupling import couple
 from onnxprune.cuts import cuts_of
-from onnxprune.extract import extract
+from onnxprune.extract import extract, reached_from
 from onnxprune.model import Model, from_proto
 from onnxprune.proof import assert_proven, memory_needed, prove, segments
-from onnxprune.proof.decisions import reached_from
 from onnxprune.proof.segments import Segment, split, whole
 from onnxprune.samples import generate
 from onnxprune.surgery import mask, remove

@@ -9,7 +9,7 @@ as well, and counted as flips where they differ.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import onnx
@@ -19,7 +19,7 @@ from onnxprune._graphs import refill, used_names
 from onnxprune.graph import Graph, Node
 from onnxprune.model import Model
 
-__all__ = ["FLOATS", "Decision", "bypass", "decisions", "force", "reached_from"]
+__all__ = ["FLOATS", "Decision", "bypass", "decisions", "force"]
 
 FLOATS = frozenset(int(t) for t in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE))
 JUMPS = frozenset(
@@ -43,22 +43,6 @@ class Decision:
     front: tuple[str, ...]
     outputs: tuple[str, ...]
     quantised: bool
-
-
-def reached_from(graph: Graph, seeds: Iterable[str]) -> frozenset[str]:
-    """The seeds, and every tensor that is computed from one of them."""
-    reached = set(seeds)
-    before = -1
-    while len(reached) > before:  # bodies come before the node that runs them
-        before = len(reached)
-        for node in graph.nodes:
-            for body in node.bodies.values():
-                reached.update(b for a, b in zip(node.inputs, body.inputs, strict=False) if a in reached)
-                if any(o in reached for o in body.outputs):
-                    reached.update(filter(None, node.outputs))
-            if any(i in reached for i in node.inputs):
-                reached.update(filter(None, node.outputs))
-    return frozenset(reached)
 
 
 def decisions(graph: Graph, reached: Collection[str]) -> tuple[Decision, ...]:

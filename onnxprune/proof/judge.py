@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 
 from onnxprune.cuts import Cuts, cuts_of
 from onnxprune.errors import ProofError
+from onnxprune.extract import reached_from
 from onnxprune.graph import Graph
 from onnxprune.model import Model
 from onnxprune.plan import Plan
 from onnxprune.proof.agreement import finite
 from onnxprune.proof.chain import Chain, MaskedNotFinite, OriginalFails, OriginalNotFinite, Tally
 from onnxprune.proof.corrected import correct
-from onnxprune.proof.decisions import FLOATS, bypass, decisions, reached_from
+from onnxprune.proof.decisions import FLOATS, bypass, decisions
 from onnxprune.proof.feeds import Data, Feeds, feeds_to_try, scaled
 from onnxprune.proof.precision import FLOAT, float32_copy, uses_bfloat16
 from onnxprune.proof.segments import Segment, split, whole

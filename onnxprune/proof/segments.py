@@ -12,10 +12,10 @@ from itertools import pairwise
 
 import onnx
 
-from onnxprune.extract import reads
+from onnxprune.extract import crossing, reached_from, reads
 from onnxprune.graph import Graph
 from onnxprune.model import Model
-from onnxprune.proof.decisions import FLOATS, reached_from
+from onnxprune.proof.decisions import FLOATS
 
 __all__ = ["Segment", "split", "whole"]
 
@@ -53,40 +53,21 @@ def split(graph: Graph, reached: Collection[str], others: Sequence[Model]) -> tu
     nodes = graph.model.proto.graph.node
     sizes = [sum(graph.model.weights[i].nbytes for i in reads(n) if i in graph.model.weights) for n in nodes]
     target = max(graph.model.nbytes // PIECES, max(sizes, default=0), SMALLEST)
-    crossing = list(_crossing(graph, reached_from(graph, graph.inputs)))
+    tensors = list(crossing(graph, reached_from(graph, graph.inputs)))
     shared = set.intersection(*(_made(m.proto.graph) for m in others)) if others else _made(graph.model.proto.graph)
     best: list[int] = []
     for most in CROSSING:
-        allowed = [_count(graph, names, reached, shared) <= most for names in crossing]
+        allowed = [_count(graph, names, reached, shared) <= most for names in tensors]
         cuts = _positions(sizes, allowed, target)
         if len(cuts) > len(best):
             best = cuts
         if _largest(sizes, cuts) <= 2 * target:
             break
-    return tuple(_segments(graph, best, crossing, sizes))
+    return tuple(_segments(graph, best, tensors, sizes))
 
 
 def _made(graph: onnx.GraphProto) -> set[str]:
     return {name for node in graph.node for name in node.output}
-
-
-def _crossing(graph: Graph, fed: Collection[str]) -> Iterator[tuple[str, ...]]:
-    """Per node the tensors that are made by it or before it and read after it.
-
-    What follows from constants alone (a transposed weight) is computed again in each piece that reads it; ``fed`` is
-    the rest.
-    """
-    nodes = graph.model.proto.graph.node
-    last: dict[str, int] = {}
-    for n, node in enumerate(nodes):
-        last.update(dict.fromkeys(reads(node), n))
-    alive: dict[str, None] = {}
-    for n, node in enumerate(nodes):
-        for name in node.output:
-            if last.get(name, -1) > n and name in fed:
-                alive[name] = None
-        alive = {name: None for name in alive if last[name] > n}
-        yield tuple(alive)
 
 
 def _count(graph: Graph, names: Sequence[str], reached: Collection[str], shared: Collection[str]) -> int:

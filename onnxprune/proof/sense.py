@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.cuts import cuts_of, masks
+from onnxprune.extract import reached_from
 from onnxprune.graph import Graph
 from onnxprune.ops.quantized import stored_zero
 from onnxprune.plan import Plan
 from onnxprune.proof.chain import Chain, Tally
-from onnxprune.proof.decisions import FLOATS, reached_from
+from onnxprune.proof.decisions import FLOATS
 from onnxprune.values import Coupling
 
 __all__ = ["Sense", "loses_something", "required"]
