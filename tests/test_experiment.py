@@ -11,9 +11,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxprune import experiment
 from onnxprune.errors import GroupNotFound, NothingToPrune, OptionError, PlanMismatch
-from onnxprune.experiment import Request, analyse, broken_weights, prune
+from onnxprune.experiment import Request, analyse, broken_weights, prune, work
 from onnxprune.model import Model, from_proto
 from onnxprune.runtime import session
 from tests.nets.light import light
@@ -155,7 +154,7 @@ class TestWhatAPersonIsTold:
         assert "proving that masked and removed agree 0 0" in seen
 
     def test_how_much_memory_the_proof_takes(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(experiment, "MUCH", 0)
+        monkeypatch.setattr(work, "MUCH", 0)
         told: list[str] = []
         prune(mlp(), ratio=0.5, round_to=1, notify=told.append)
         (text,) = told

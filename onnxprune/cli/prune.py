@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from onnxprune.cli.console import (
-    change,
-    count,
-    emit_json,
-    megabytes,
-    milliseconds,
-    progress,
-    say,
-    show,
-    table,
-    warn,
-)
+from onnxprune.allocate import DISTRIBUTIONS, Floor
+from onnxprune.charts import pruning_charts
+from onnxprune.cli.console import emit_json, progress, say, warn
+from onnxprune.cli.measures import PlotOption, check_plot, draw
 from onnxprune.cli.notices import check_environment
 from onnxprune.cli.options import (
     AllowIoOption,
@@ -29,40 +20,46 @@ from onnxprune.cli.options import (
     CriterionOption,
     DataOption,
     Granularity,
-    GranularityOption,
     InexactOption,
     JsonOption,
     Mode,
     ModelArgument,
     NormGroups,
     NormGroupsOption,
+    Provider,
+    ProviderOption,
+    SamplesOption,
     Scope,
     SeedOption,
     ShapeOption,
+    ThreadsOption,
     examples,
-    files_of,
     group_ratios,
     keep_input,
     shapes_of,
     writable,
 )
-from onnxprune.cost import Cost
+from onnxprune.cli.pruned import document, file_bytes, print_result
 from onnxprune.errors import OptionError
+from onnxprune.evaluate import kind_of
 from onnxprune.experiment import Pruned
 from onnxprune.experiment import prune as prune_in_memory
 from onnxprune.model import load, save
 from onnxprune.plan import Plan
-from onnxprune.proof import Proof
-from onnxprune.runtime import Latency
+from onnxprune.recover import METHODS
+from onnxprune.sensitivity import load_sensitivity
 
-__all__ = ["ZEROS", "ModeOption", "NoVerifyOption", "OutOption", "costs_table", "proof_text", "prune_model", "register"]
+__all__ = ["ModeOption", "NoVerifyOption", "OutOption", "floors_of", "prune_model", "register"]
 
-ZEROS = "Zeros make neither the file smaller nor onnxruntime faster; removing whole units does (--mode remove)."
 EXAMPLES = examples(
     "onnxprune prune model.onnx -o small.onnx --ratio 0.5",
+    "onnxprune prune model.onnx -o small.onnx --ratio 0.5 --recover least-squares --data digits.npz --evaluate",
     "onnxprune prune model.onnx -o small.onnx --ratio 0.5 --scope global --skip conv1 --group layer4.conv1=0.7",
-    "onnxprune prune model.onnx -o small.onnx --target-macs 0.6 --round-to 8 --save-plan plan.json",
-    "onnxprune prune model.onnx -o sparse.onnx --ratio 0.8 --granularity weight",
+    "onnxprune prune model.onnx -o small.onnx --target-latency 0.5 --criterion obspa --data photos/",
+    "onnxprune prune model.onnx -o small.onnx --ratio 0.8 --data photos/ --min accuracy=0.9 --min recall:cat=0.85",
+    "onnxprune prune model.onnx -o small.onnx --target-macs 0.6 --round-to 8 --save-plan plan.json --plot plan.html",
+    "onnxprune prune model.onnx -o sparse.onnx --ratio 0.8 --granularity weight --criterion lap",
+    "onnxprune prune model.onnx -o sparse.onnx --pattern 2:4 --criterion sparsegpt --data photos/",
     "onnxprune prune model.onnx -o small.onnx --plan plan.json",
 )
 
@@ -86,6 +83,11 @@ def register(app: typer.Typer) -> None:
     app.command(name="prune", epilog=EXAMPLES)(prune_model)
 
 
+def _kept(name: str, what: str, units: str) -> Any:
+    """An option for a target: how much of something is kept."""
+    return typer.Option(name, metavar="R", help=f"{what} to keep: a share (0.5), or {units}.", show_default=False)
+
+
 def prune_model(
     model: ModelArgument,
     out: OutOption,
@@ -101,8 +103,56 @@ def prune_model(
             help="The ratio holds for each group, or for all units with one threshold.",
         ),
     ] = Scope.LOCAL,
+    distribution: Annotated[
+        str | None,
+        typer.Option(
+            "--distribution",
+            metavar="NAME",
+            help=f"Who gives how much: {', '.join(DISTRIBUTIONS)}. By default what --scope says.",
+            show_default=False,
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset",
+            metavar="FAMILY",
+            help="The ratios of Park et al. for this family (mlp, lenet, conv6, vgg, resnet); with --distribution "
+            "preset alone the graph decides.",
+            show_default=False,
+        ),
+    ] = None,
+    preset_step: Annotated[
+        int, typer.Option("--preset-step", metavar="N", help="As much as N steps of the preset remove.")
+    ] = 1,
+    sensitivity: Annotated[
+        Path | None,
+        typer.Option(
+            "--sensitivity",
+            metavar="FILE",
+            help="A scan by `onnxprune sensitivity`: all groups lose equally much of its metric.",
+            show_default=False,
+        ),
+    ] = None,
     mode: ModeOption = None,
-    granularity: GranularityOption = Granularity.UNIT,
+    granularity: Annotated[
+        Granularity | None,
+        typer.Option(
+            "--granularity",
+            metavar="unit|weight",
+            help="Whole units (filters, neurons, heads), or single weights. By default unit; weight with a pattern.",
+            show_default=False,
+        ),
+    ] = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option(
+            "--pattern",
+            metavar="N:M|RxC",
+            help="Of single weights keep N of every M along the inputs (2:4), or zero blocks of R rows and C columns.",
+            show_default=False,
+        ),
+    ] = None,
     group: Annotated[
         list[str] | None,
         typer.Option(
@@ -129,18 +179,36 @@ def prune_model(
     allow_io: AllowIoOption = None,
     shape: ShapeOption = None,
     target_params: Annotated[
-        str | None,
+        str | None, _kept("--target-params", "Parameters", "a number with K, M or G (2.5M)")
+    ] = None,
+    target_macs: Annotated[str | None, _kept("--target-macs", "MACs", "a number with K, M or G")] = None,
+    target_bytes: Annotated[
+        str | None, _kept("--target-bytes", "Size of the file", "a number with KB, MB or GB")
+    ] = None,
+    target_memory: Annotated[
+        str | None, _kept("--target-memory", "Activations at their peak", "a number with KB, MB or GB")
+    ] = None,
+    target_latency: Annotated[
+        str | None, _kept("--target-latency", "Latency, measured on this machine,", "a time (5ms)")
+    ] = None,
+    minimum: Annotated[
+        list[str] | None,
         typer.Option(
-            "--target-params",
-            metavar="R",
-            help="Parameters to keep: a share (0.4), or a number with K, M or G (2.5M).",
+            "--min",
+            metavar="METRIC[:CLASS]=VALUE",
+            help="What a metric on --data must not fall below (rise above, where lower is better); the largest "
+            "removal that holds is taken. May be repeated.",
             show_default=False,
         ),
     ] = None,
-    target_macs: Annotated[
+    recover: Annotated[
         str | None,
         typer.Option(
-            "--target-macs", metavar="R", help="MACs to keep: a share, or a number with K, M or G.", show_default=False
+            "--recover",
+            metavar="METHOD",
+            help=f"Repair without training: {', '.join(METHODS)}, several joined with +, or none. By default what "
+            "belongs to the criterion.",
+            show_default=False,
         ),
     ] = None,
     plan: Annotated[
@@ -154,16 +222,35 @@ def prune_model(
     seed: SeedOption = 0,
     no_verify: NoVerifyOption = False,
     data: DataOption = None,
+    samples: SamplesOption = None,
+    evaluate: Annotated[bool, typer.Option("--evaluate", help="Measure metrics on --data before and after.")] = False,
+    provider: ProviderOption = Provider.AUTO,
+    threads: ThreadsOption = None,
+    plot: PlotOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Remove the least important units of every group, prove it, and write the smaller model."""
-    check_environment()
-    given = {"--ratio": ratio, "--target-params": target_params, "--target-macs": target_macs, "--group": group}
-    clash = [name for name, value in given.items() if value is not None]
+    """Remove the least important units of every group, prove it, repair it, and write the smaller model."""
+    check_environment(provider, threads)
+    amounts = {
+        "ratio": ratio, "target_params": target_params, "target_macs": target_macs, "target_bytes": target_bytes,
+        "target_memory": target_memory, "target_latency": target_latency, "group_ratios": group_ratios(group) or None,
+        "distribution": distribution or ("sensitivity" if sensitivity else "preset" if preset else None),
+        "pattern": pattern,
+    }  # fmt: skip
+    clash = [name for name, value in amounts.items() if value is not None]
     if plan is not None and clash:
-        raise OptionError(f"--plan and {clash[0]} are given: a plan says already what goes", "Give one of them.")
-    ratios, shapes = group_ratios(group), shapes_of(shape)
+        option = "--group" if clash[0] == "group_ratios" else f"--{clash[0].replace('_', '-')}"
+        raise OptionError(f"--plan and {option} are given: a plan says already what goes", "Give one of them.")
+    if evaluate and data is None:
+        raise OptionError("--evaluate needs data to measure on", "Give them with --data.")
+    budget = {} if plan is not None else {
+        **amounts, "scope": scope.value, "skip": skip or (), "round_to": round_to, "preset": preset,
+        "preset_step": preset_step, "sensitivity": None if sensitivity is None else load_sensitivity(sensitivity).rows,
+    }  # fmt: skip
+    shapes = shapes_of(shape)
+    floors = floors_of(minimum)
     loaded_plan = None if plan is None else Plan.load(plan)
+    check_plot(plot)
     outputs = [path for path in (out, save_plan) if path is not None]
     if save_plan is not None and save_plan.resolve() == out.resolve():
         raise OptionError(f"-o and --save-plan are both {out}", "Give the plan a name of its own.")
@@ -176,12 +263,12 @@ def prune_model(
         loading = time.perf_counter() - start
         pruned = prune_in_memory(
             original,
-            ratio=ratio, criterion=criterion, scope=scope.value, mode=mode.value if mode else None,
-            granularity=granularity.value, group_ratios=ratios, skip=skip or (), round_to=round_to,
-            target_params=target_params, target_macs=target_macs, include_inexact=include_inexact,
+            criterion=criterion, mode=mode.value if mode else None,
+            granularity=granularity.value if granularity else None, include_inexact=include_inexact,
             attention=attention.value, norm_groups=norm_groups.value, allow_io=allow_io or (), shapes=shapes,
-            plan=loaded_plan, seed=seed, verify=not no_verify, measure=not no_verify, data=data,
-            progress=report, notify=say,
+            plan=loaded_plan, recover=recover, floors=floors, seed=seed, verify=not no_verify, measure=not no_verify,
+            data=data, samples=samples, evaluate=evaluate, provider=provider, threads=threads,
+            progress=report, notify=say, **budget,
         )  # fmt: skip
         report("writing", 0, 0)
         saving = time.perf_counter()
@@ -192,106 +279,32 @@ def prune_model(
     for warning in pruned.warnings:
         warn(warning)
     timings = {"load": loading, **pruned.timings, "save": end - saving, "total": end - start}
+    _draw(pruned, model, out, plot)
     if json:
-        emit_json(_document(model, out, save_plan, pruned, timings))
+        emit_json(document(model, out, save_plan, pruned, timings))
     else:
-        _print(model, out, save_plan, pruned, timings)
+        print_result(model, out, save_plan, pruned, timings)
 
 
-def _document(model: Path, out: Path, plan: Path | None, pruned: Pruned, timings: dict[str, float]) -> dict[str, Any]:
-    return {
-        "model": str(model),
-        "out": str(out),
-        "plan": None if plan is None else str(plan),
-        "hash": pruned.model.hash,
-        "parent": pruned.plan.model_hash,
-        "mode": "mask" if pruned.masked else "remove",
-        **pruned.reached.as_dict(),
-        "groups": [{"name": n, "removed": gone, "units": all_} for n, (gone, all_) in pruned.reached.groups.items()],
-        "before": _costs(pruned.before, model, pruned.latencies[0] if pruned.latencies else None),
-        "after": _costs(pruned.after, out, pruned.latencies[1] if pruned.latencies else None),
-        "proof": None if pruned.proof is None else pruned.proof.to_dict(),
-        "signature_changes": pruned.signature,
-        "warnings": pruned.warnings,
-        "timings": timings,
-    }
+def _draw(pruned: Pruned, model: Path, out: Path, plot: Path | None) -> None:
+    if plot is not None:
+        draw(pruning_charts(pruned, (file_bytes(model), file_bytes(out))), plot)
 
 
-def _costs(cost: Cost, path: Path, latency: Latency | None) -> dict[str, Any]:
-    return {
-        "parameters": cost.parameters,
-        "nonzero": cost.nonzero,
-        "bytes": cost.bytes,
-        "file_bytes": file_bytes(path),
-        "macs": cost.macs,
-        "activation_bytes": cost.activation_bytes,
-        "latency_ms": latency.median_ms if latency else None,
-    }
-
-
-def file_bytes(path: Path) -> int:
-    """Size of a model on the disk, external data included."""
-    return sum(file.stat().st_size for file in files_of(load(path)))
-
-
-def costs_table(
-    before: Cost, after: Cost, files: tuple[int, int], latencies: tuple[Latency, Latency] | None = None
-) -> list[tuple[str, str, str, str, str]]:
-    """Rows of the comparison: what, before, after, what is left, and how it is known."""
-    rows: list[tuple[str, float, float, Callable[[float], str], str]] = [
-        ("parameters", before.parameters, after.parameters, count, "counted"),
-        ("non-zero parameters", before.nonzero or 0, after.nonzero or 0, count, "counted"),
-        ("file", *files, megabytes, "measured"),
-        ("MACs", before.macs, after.macs, count, "estimated"),
-        ("activations at the peak", before.activation_bytes, after.activation_bytes, megabytes, "estimated"),
-    ]
-    if latencies:
-        old, new = latencies
-        rows.append(("latency", old.median_ms, new.median_ms, milliseconds, "measured"))
-    return [(what, words(old), words(new), change(old, new), how) for what, old, new, words, how in rows]
-
-
-def proof_text(proof: Proof | None, *, masked: bool = False) -> str:
-    """What the proof says, in one or two sentences."""
-    if proof is None:
-        return "Nothing was removed, so there is nothing to prove." if masked else "Not proven (--no-verify)."
-    where = ", ".join(f"`{name}`" for name in proof.outputs[:3]) + (", ..." if len(proof.outputs) > 3 else "")
-    batches = ", ".join(str(size) for size in proof.batches)
-    text = (
-        f"Proven: masked and removed agree to {proof.error:.1e} ({proof.tolerance:.0e} is allowed) at {where},"
-        f" batches of {batches}, on {proof.provider}."
-    )
-    if proof.renormalisation_effect is not None:
-        text += f" Effect of renormalisation: {proof.renormalisation_effect:.2g}."
-    return " ".join([text, *(f"{note[:1].upper()}{note[1:]}." for note in proof.notes)])
-
-
-def _print(model: Path, out: Path, plan: Path | None, pruned: Pruned, timings: dict[str, float]) -> None:
-    rows = [
-        (name, str(units), str(units - gone), change(units, units - gone))
-        for name, (gone, units) in pruned.reached.groups.items()
-    ]
-    what = "weight" if pruned.plan.weights and not pruned.plan.units else "group"
-    show(table(f"What is left of each {what}", (what, "before", "after", "left"), rows, right=(1, 2, 3)))
-    show("")
-    costs = costs_table(pruned.before, pruned.after, (file_bytes(model), file_bytes(out)), pruned.latencies)
-    show(table("What it costs", ("", "before", "after", "left", ""), costs, right=(1, 2, 3)))
-    show("")
-    show(_asked_and_reached(pruned))
-    show(proof_text(pruned.proof, masked=pruned.masked))
-    if pruned.masked:
-        show(ZEROS)
-    for line in pruned.signature:
-        show(f"The signature changed: {line}")
-    written = str(out) if plan is None else f"{out} and {plan}"
-    show(f"{written} written after {timings['total']:.1f} s.")
-
-
-def _asked_and_reached(pruned: Pruned) -> str:
-    asked = ", ".join(f"{key}={value}" for key, value in pruned.asked.items() if key != "operation") or "a plan"
-    unit = "single weights" if pruned.plan.weights and not pruned.plan.units else "units"
-    text = f"Asked: {asked}. Reached: {pruned.reached.removed} of {pruned.reached.total} {unit}"
-    text += f" ({pruned.reached.ratio:.1%})"
-    if pruned.reached.round_to > 1:
-        text += f", channels rounded to {pruned.reached.round_to}"
-    return text + "."
+def floors_of(texts: list[str] | None) -> tuple[Floor, ...]:
+    """``accuracy=0.9`` or ``recall:cat=0.85`` ... as floors. A class may have ``:`` and ``=`` in its name."""
+    found = []
+    for text in texts or ():
+        name, equals, value = text.rpartition("=")
+        metric, _, label = name.partition(":")
+        try:
+            least = float(value)
+        except ValueError:
+            least = float("nan")
+        if not (metric and equals) or least != least:  # noqa: PLR0124 - NaN is not itself
+            raise OptionError(
+                f"--min {text}: expected METRIC=VALUE or METRIC:CLASS=VALUE", "For example --min accuracy=0.9."
+            )
+        kind = kind_of(metric)
+        found.append(Floor(metric, least, label, higher=kind is None or kind.direction != "lower"))
+    return tuple(found)
