@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -14,20 +13,23 @@ import typer
 from onnxprune.cli.console import change, progress, show, table
 from onnxprune.cli.evaluate import describe, latency_of
 from onnxprune.cli.notices import check_environment
-from onnxprune.cli.options import examples
-from onnxprune.cli.prune import costs_table, file_bytes, proof_text
+from onnxprune.cli.options import Provider, ProviderOption, ThreadsOption, examples
+from onnxprune.cli.pruned import costs_table, file_bytes, proof_text
 from onnxprune.cli.report import Section, write_report
-from onnxprune.data import Dataset, open_dataset
+from onnxprune.data import open_dataset
 from onnxprune.errors import ModelSaveError
-from onnxprune.evaluate import Metric, evaluate
 from onnxprune.experiment import Pruned, prune
-from onnxprune.model import Model, load, save
+from onnxprune.model import load, save
 from onnxprune.runtime import Latency
 
 __all__ = ["register"]
 
 MODEL, DATA, SMALL, PLAN, REPORT = "digits_cnn.onnx", "digits.npz", "digits_half.onnx", "plan.json", "report.md"
-RATIO = 0.5
+RATIO, REPAIR = 0.5, "least-squares"
+REPAIRED = (
+    "Nothing was trained. The repair fits the layers that are left to the outputs of the original's, by least squares"
+    " on training images without their labels."
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -35,28 +37,25 @@ def register(app: typer.Typer) -> None:
     app.command(name="demo", epilog=examples("onnxprune demo", "onnxprune demo --out results"))(run_demo)
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """One model on the test images."""
-
-    metrics: tuple[Metric, ...]
-    latency: Latency
-
-
 def run_demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the results go.")] = Path("demo-output"),
+    provider: ProviderOption = Provider.AUTO,
+    threads: ThreadsOption = None,
 ) -> None:
-    """Prune half the channels of a CNN for handwritten digits, prove it, measure it, and write a report."""
-    check_environment()
+    """Prune half the channels of a CNN for handwritten digits, prove it, repair it, measure it, write a report."""
+    check_environment(provider, threads)
     _unpack(out)
     original, data = load(out / MODEL), open_dataset(out / DATA, "test")
     show(f"A small CNN for scikit-learn's handwritten digits: {out / MODEL}, {len(data)} test images in {out / DATA}")
     with progress("pruning") as report:
-        pruned = prune(original, ratio=RATIO, round_to=1, data=data, progress=report)
+        pruned = prune(
+            original, ratio=RATIO, round_to=1, recover=REPAIR, evaluate=True, data=out / DATA,
+            provider=provider, threads=threads, progress=report,
+        )  # fmt: skip
         save(pruned.model, out / SMALL)
         pruned.plan.save(out / PLAN)
         report("measuring", 0, 0)
-        before, after = _measure(original, data), _measure(pruned.model, data)
+        before, after = (latency_of(model, data, provider, threads) for model in (original, pruned.model))
     sections = _sections(out, pruned, before, after)
     write_report(out / REPORT, "onnxprune demo", sections)
     for section in sections:
@@ -85,18 +84,16 @@ def _unpack(out: Path) -> None:
         ) from error
 
 
-def _measure(model: Model, data: Dataset) -> _Measured:
-    return _Measured(evaluate(model, data), latency_of(model, data))
-
-
-def _sections(out: Path, pruned: Pruned, before: _Measured, after: _Measured) -> tuple[Section, ...]:
+def _sections(out: Path, pruned: Pruned, before: Latency, after: Latency) -> tuple[Section, ...]:
     groups = [
         (group.name, group.kind, str(units), str(units - gone), change(units, units - gone))
         for group, (gone, units) in zip(pruned.coupling.groups, pruned.reached.groups.values(), strict=True)
     ]
     files = (file_bytes(out / MODEL), file_bytes(out / SMALL))
-    costs: list[Sequence[str]] = list(costs_table(pruned.before, pruned.after, files, (before.latency, after.latency)))
-    quality = [(b.name, str(b), str(a), "measured") for b, a in zip(before.metrics, after.metrics, strict=True)]
+    costs: list[Sequence[str]] = list(costs_table(pruned.before, pruned.after, files, (before, after)))
+    repaired = f"--recover {REPAIR} --data {out / DATA}"
+    lines = zip(*pruned.evaluations.values(), strict=True)
+    quality = [(line[0].label, *(str(metric) for metric in line), "measured") for line in lines]
     return (
         Section(
             "What was removed",
@@ -112,14 +109,14 @@ def _sections(out: Path, pruned: Pruned, before: _Measured, after: _Measured) ->
             ("", "before", "after", "left", ""),
             costs,
             (1, 2, 3),
-            (f"Latency before: {describe(before.latency)}; after: {describe(after.latency)}.",),
+            (f"Latency before: {describe(before)}; after: {describe(after)}.",),
         ),
         Section(
             "How good it is",
-            ("", "before", "after", ""),
+            ("", *pruned.evaluations, ""),
             quality,
-            (1, 2),
-            ("Nothing was trained after the removal: accuracy comes back with fine-tuning, or with a smaller ratio.",),
+            (1, 2, 3),
+            (REPAIRED,),
         ),
         Section(
             "What to try next",
@@ -127,7 +124,9 @@ def _sections(out: Path, pruned: Pruned, before: _Measured, after: _Measured) ->
                 f"onnxprune inspect {out / SMALL}",
                 f"onnxprune plan show {out / PLAN}",
                 f"onnxprune prune {out / MODEL} -o {out / 'quarter.onnx'} --ratio 0.25 --scope global",
-                f"onnxprune evaluate {out / 'quarter.onnx'} --data {out / DATA} --split test",
+                f"onnxprune compare {out / MODEL} {out / SMALL} --data {out / DATA}",
+                f"onnxprune sensitivity {out / MODEL} --data {out / DATA} -o {out / 'scan.json'}",
+                f"onnxprune prune {out / MODEL} -o {out / 'tiny.onnx'} --ratio 0.9 --min accuracy=0.97 {repaired}",
                 f"The report is in {out / REPORT}.",
             ),
         ),

@@ -12,6 +12,6 @@
 
 from __future__ import annotations
 
-from onnxprune.recover.run import METHODS, Recovered, Repaired, recover
+from onnxprune.recover.run import METHODS, Recovered, Repaired, check_method, recover
 
-__all__ = ["METHODS", "Recovered", "Repaired", "recover"]
+__all__ = ["METHODS", "Recovered", "Repaired", "check_method", "recover"]

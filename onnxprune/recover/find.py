@@ -119,7 +119,19 @@ def _linear(change: _Change, skip: Skip) -> Iterator[LinearTarget]:
                 change.kept(layer.output, axis),
                 axis,
                 change.fixed(layer.weight),
+                change.silent(layer.output, axis),
+                _mean(change.pruned, layer),
             )
+
+
+def _mean(graph: Graph, layer: LinearLayer) -> str:
+    """The mean of the BatchNormalization that alone reads a convolution, where no other node reads that constant."""
+    readers = graph.consumers.get(layer.output, ())
+    if not layer.convolves or len(readers) != 1 or readers[0][0].op != "BatchNormalization":
+        return ""
+    mean = readers[0][0].input(3)
+    alone = mean in graph.weights and mean not in graph.origin and len(graph.consumers[mean]) == 1
+    return mean if alone and layer.output not in graph.outputs else ""
 
 
 def _named(graph: Graph, layer: LinearLayer) -> LinearLayer:

@@ -40,7 +40,7 @@ from onnxprune.runtime import model_inputs, session
 from onnxprune.samples import complete_shapes
 from onnxprune.values import Coupling
 
-__all__ = ["METHODS", "Recovered", "Repaired", "recover"]
+__all__ = ["METHODS", "Recovered", "Repaired", "check_method", "recover"]
 
 Array = NDArray[Any]
 Progress = Callable[[str, int, int], None]
@@ -112,7 +112,7 @@ def recover(  # noqa: PLR0913 - one argument for each option of the command
     can be repaired.
     """
     start = time.perf_counter()
-    methods = _methods(method)
+    methods = check_method(method)
     data = fit(_calibration(original, dataset, samples, seed), model_inputs(original))
     shown, states = _with_states(original, coupling.graph)
     machine = _Machine(size, provider, threads, progress)
@@ -134,7 +134,8 @@ def recover(  # noqa: PLR0913 - one argument for each option of the command
     return Recovered(model, method, tuple(layers), tuple(work.skipped.items()), len(data), dataset is None, seconds)
 
 
-def _methods(method: str) -> tuple[str, ...]:
+def check_method(method: str) -> tuple[str, ...]:
+    """The methods that are joined in it. Raises OptionError for one that does not exist."""
     names = tuple(part.strip() for part in method.split("+"))
     for name in names:
         if name not in METHODS:

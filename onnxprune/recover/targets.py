@@ -76,7 +76,8 @@ class LinearTarget:
 
     ``keep``: channels of the original's output that are left, None for all; ``axis``: of the channels in the output.
     Where zeros were written instead, ``fixed``: entries of the stored weight that stay zero, and ``silent``: channels
-    of the output that do, with their bias.
+    of the output that do, with their bias. ``mean``: where a BatchNormalization alone reads the output, the constant
+    that holds its mean, which a bias is taken off.
     """
 
     original: LinearLayer
@@ -85,6 +86,7 @@ class LinearTarget:
     axis: int
     fixed: Bools | None = None
     silent: Bools | None = None
+    mean: str = ""
     wanted: int = 8192
     _take: Ints | None = None
 
@@ -173,7 +175,10 @@ class LinearTarget:
             weights, bias = np.where(entries, 0.0, weights), np.where(dead_rows, 0.0, bias)
         stored = self.pruned.stored(weights / self._alpha, old.shape)
         editor.set_weight(self.pruned.weight, stored.astype(old.dtype))
-        if self.intercept:
+        if self.mean and not self.pruned.bias:
+            mean = editor.weights[self.mean]
+            editor.set_weight(self.mean, (mean.array() - bias.reshape(-1)).astype(mean.dtype))
+        elif self.intercept:
             self._write_bias(editor, (bias.reshape(-1) / self._beta).astype(old.dtype))
 
     def _write_bias(self, editor: ModelEditor, bias: Array) -> None:

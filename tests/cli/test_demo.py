@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,11 @@ def test_the_whole_way(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert words in report
     for words in ("Proven", "accuracy", "conv1", "report.md"):
         assert words in result.out
+    shares = re.search(r"\| accuracy \| ([\d.]+)% \| ([\d.]+)% \| ([\d.]+)% \|", report)
+    assert shares is not None
+    original, pruned, repaired = map(float, shares.groups())
+    assert original > 99
+    assert repaired > pruned + 0.6 * (original - pruned)
 
 
 def test_twice_into_a_folder_of_choice(call: Call, tmp_path: Path) -> None:

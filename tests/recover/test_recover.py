@@ -215,6 +215,15 @@ def test_statistics_are_those_of_the_data() -> None:
     assert [layer.layer for layer in found.layers] == ["bn1", "bn2"]
 
 
+def test_a_norm_behind_takes_the_bias_and_nothing_is_added() -> None:
+    model, coupling = analyse(norm())
+    plan = second_halves(model, coupling)
+    pruned = remove(model, coupling, plan)
+    found = recover(model, coupling, plan, pruned, dataset(model))
+    assert found.model.weights.keys() == pruned.weights.keys()
+    assert not np.array_equal(found.model.weights["m2"].array(), pruned.weights["m2"].array())
+
+
 def test_single_weights_stay_zero_and_the_rest_makes_up_for_them() -> None:
     model, coupling = analyse(load(DEMO / "digits_cnn.onnx"))
     plan, _ = allocate_weights(coupling, score_weights(model, coupling, "l1"), Budget(ratio=0.85))
