@@ -7,6 +7,7 @@
     ├── targets    what is fitted to what: layers, recurrences, BatchNorm statistics
     ├── moments    sums over samples, of a part to fit and a part to judge
     ├── inputs     made up, where there are no data
+    ├── dual       ridge regression where inputs are more than samples
     └── solve      bias, ridge regression, and the same under a mask
 """
 

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune._graphs import find_node, used_names
+from onnxprune._model import ModelEditor
 from onnxprune.activations import Moments as Statistics
 from onnxprune.data import Batch, Dataset, batches, fit
 from onnxprune.errors import NothingToPrune, OptionError
@@ -31,6 +32,7 @@ from onnxprune.model import Model
 from onnxprune.nodes import Node
 from onnxprune.ops.recurrent import GATES
 from onnxprune.plan import Plan
+from onnxprune.recover.dual import Stored, fit_stored
 from onnxprune.recover.find import find_norms, find_targets
 from onnxprune.recover.inputs import made_up
 from onnxprune.recover.moments import Moments
@@ -43,11 +45,13 @@ from onnxprune.values import Coupling
 __all__ = ["METHODS", "Recovered", "Repaired", "check_method", "recover"]
 
 Array = NDArray[Any]
+Floats = NDArray[np.float64]
 Progress = Callable[[str, int, int], None]
 
 METHODS = ("bias", "batchnorm", "least-squares")
 SAMPLES = 1024
 GENERATED = 512
+MANY = 6144  # columns from which on samples are kept instead of their moments
 HELD = 5  # every fifth batch judges
 
 
@@ -119,8 +123,7 @@ def recover(  # noqa: PLR0913 - one argument for each option of the command
     work = _Work(shown, coupling, plan, states, data, seed, machine)
     model, layers = pruned, list[Repaired]()
     if "bias" in methods or "least-squares" in methods:
-        strong = "least-squares" in methods
-        model, done = work.fit(model, fit_weights if strong else fit_bias, "least-squares" if strong else "bias")
+        model, done = work.fit(model, bias_only="least-squares" not in methods)
         layers += done
     if "batchnorm" in methods:
         model, done = work.measure_norms(model)
@@ -177,18 +180,29 @@ class _Sums:
     """What one target has seen: batches to fit, and batches held back."""
 
     target: Target
-    parts: list[Moments] = field(default_factory=list)
+    moments: list[Moments] = field(default_factory=list)
+    stored: list[Stored] = field(default_factory=list)
 
     def add(self, x: Array, t: Array, *, judge: bool) -> None:
-        if not self.parts:
-            self.parts = [Moments.empty(len(x), x.shape[-1], t.shape[-1]) for _ in range(2)]
-        self.parts[judge].add(x, t)
+        if not (self.moments or self.stored):
+            if x.shape[-1] > MANY:
+                self.stored = [Stored(), Stored()]
+            else:
+                self.moments = [Moments.empty(len(x), x.shape[-1], t.shape[-1]) for _ in range(2)]
+        (self.stored or self.moments)[judge].add(x, t)
 
-    @property
-    def fitted_and_held(self) -> tuple[Moments, Moments]:
-        """Data of a single batch is both fitted and judged by."""
-        fitted, held = self.parts
-        return fitted, held if held.count else fitted
+    def solve(self, weights: Floats, bias: Floats, *, bias_only: bool) -> Fit:
+        """Weights and bias. Data of a single batch are both fitted and judged by."""
+        target = self.target
+        if self.stored:
+            fitted, held = self.stored
+            alone = bias_only or target.mask is not None
+            judge = held if held.count else fitted
+            return fit_stored(fitted, judge, weights, bias, intercept=target.intercept, bias_only=alone)
+        first, second = self.moments
+        solution = fit_bias if bias_only else fit_weights
+        judge_by = second if second.count else first
+        return solution(first, judge_by, weights, bias, intercept=target.intercept, mask=target.mask)
 
 
 @dataclass(frozen=True)
@@ -214,7 +228,7 @@ class _Work:
         self.rng = np.random.default_rng(seed)
         self.skipped: dict[str, str] = {}
 
-    def fit(self, model: Model, solve: Callable[..., Fit], method: str) -> tuple[Model, list[Repaired]]:
+    def fit(self, model: Model, *, bias_only: bool) -> tuple[Model, list[Repaired]]:
         """Fit every target, stage by stage."""
         graph = complete_shapes(build_graph(model))
         targets = find_targets(self.coupling, graph, self.plan, self.states, self.skipped.__setitem__)
@@ -223,16 +237,15 @@ class _Work:
             self._say(f"repairing {stage[0].name}", len(result), len(targets))
             sums = self._measured(model, stage)
             editor = model.edit()
-            result += [self._solved(model, editor, entry, solve, method) for entry in sums]
+            result += [self._solved(model, editor, entry, bias_only=bias_only) for entry in sums]
             model = editor.build()
         return model, result
 
-    def _solved(self, model: Model, editor: Any, sums: _Sums, solve: Callable[..., Fit], method: str) -> Repaired:
+    def _solved(self, model: Model, editor: ModelEditor, sums: _Sums, *, bias_only: bool) -> Repaired:
         target = sums.target
-        weights, bias = target.current(model)
-        found = solve(*sums.fitted_and_held, weights, bias, intercept=target.intercept, mask=target.mask)
+        found = sums.solve(*target.current(model), bias_only=bias_only)
         target.write(editor, found.weights, found.bias)
-        used = method if found.penalty is not None else "bias"
+        used = "bias" if found.penalty is None else "least-squares"
         return Repaired(target.name, used, found.before, found.after)
 
     def _measured(self, model: Model, stage: Sequence[Target]) -> list[_Sums]:

@@ -24,7 +24,7 @@ __all__ = ["Fit", "fit_bias", "fit_weights"]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-PENALTIES = tuple(10.0**e for e in np.arange(-6.0, 1.5, 0.5))
+PENALTIES = tuple(10.0 ** (e / 2) for e in range(-12, 3))
 FEW_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)  # where each costs a solution of its own
 EIGEN = 1536  # columns up to which all penalties come from one eigendecomposition
 STEPS = 200  # of conjugate gradients

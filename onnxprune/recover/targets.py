@@ -34,6 +34,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Values = Mapping[str, Array]
 
+FEW = 4096  # samples of a layer with more columns than that
 BIAS = 3  # input of a recurrence
 
 
@@ -143,7 +144,8 @@ class LinearTarget:
         """Some positions of every example, where all of them would be more samples than are of use."""
         count = self.pruned.positions(shape)
         columns = prod(self.pruned.kernel) * shape[1] // self.pruned.groups if self.pruned.convolves else shape[-1]
-        each = -(-max(self.wanted, 10 * columns) // total)
+        wanted = FEW if columns > FEW else max(self.wanted, 10 * columns)
+        each = -(-wanted // total)
         if each >= count or len(shape) < 3:
             return None
         return np.sort(rng.choice(count, each, replace=False))

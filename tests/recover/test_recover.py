@@ -289,3 +289,13 @@ def test_bad_input() -> None:
         recover(model, coupling, plan, pruned, method="magic")
     with pytest.raises(NothingToPrune, match="no layer can be repaired by batchnorm"):
         recover(model, coupling, plan, pruned, dataset(model), method="batchnorm")
+
+
+def test_layers_with_very_many_inputs_are_fitted_by_the_dual(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxprune.recover.run.MANY", 4)
+    model, coupling = analyse(mlp())
+    plan = second_halves(model, coupling)
+    fresh = dataset(model)
+    found = recover(model, coupling, plan, remove(model, coupling, plan), dataset(model))
+    assert distance(outputs(model, fresh), outputs(found.model, fresh)) < 5e-3
+    assert found.layers[0].method == "least-squares"

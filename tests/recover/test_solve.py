@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from onnxprune.recover.dual import Stored, fit_stored
 from onnxprune.recover.moments import Moments
-from onnxprune.recover.solve import fit_bias, fit_weights
+from onnxprune.recover.solve import PENALTIES, fit_bias, fit_weights
 from tests.oracle import assert_close
 
 RNG = np.random.default_rng(0)
@@ -113,3 +114,35 @@ def test_a_constant_input_does_no_harm(intercept: bool) -> None:
     x = np.concatenate([x[..., :-1], np.zeros_like(x[..., :1])], axis=-1)
     found = fit_weights(moments(x, t), moments(x, t), weights, bias, intercept=intercept)
     assert np.isfinite(found.weights).all()
+
+
+def kept(x: np.ndarray, t: np.ndarray) -> Stored:
+    result = Stored()
+    for a, b in zip(np.array_split(x, 3, axis=1), np.array_split(t, 3, axis=1), strict=True):
+        result.add(a, b)
+    return result
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("samples", [5, 300])
+def test_the_dual_is_the_same_regression(intercept: bool, samples: int) -> None:
+    """Fewer and more samples than columns, judged by the same others."""
+    x, t, weights, bias = problem(samples=samples, noise=0.5)
+    x_held, t_held, _, _ = problem(samples=400, noise=0.5)
+    bias = bias if intercept else 0 * bias
+    one = fit_weights(moments(x, t), moments(x_held, t_held), weights + 0.3, bias, intercept=intercept)
+    two = fit_stored(kept(x, t), kept(x_held, t_held), weights + 0.3, bias, intercept=intercept)
+    again = fit_weights(moments(x, t), moments(x, t), weights + 0.3, bias, intercept=intercept)
+    dual = fit_stored(kept(x, t), kept(x, t), weights + 0.3, bias, intercept=intercept)
+    assert two.after <= one.after * 1.01 + 1e-6  # a penalty for each group instead of one for all
+    assert dual.penalty == again.penalty == PENALTIES[0]
+    assert dual.before == pytest.approx(again.before, rel=1e-3)
+    assert dual.after == pytest.approx(again.after, rel=0.1, abs=1e-5)
+
+
+def test_the_dual_of_bias_alone() -> None:
+    x, t, weights, bias = problem()
+    found = fit_stored(kept(x, t), kept(x, t), 0.5 * weights, bias, intercept=True, bias_only=True)
+    same = fit_bias(moments(x, t), moments(x, t), 0.5 * weights, bias, intercept=True)
+    assert_close(same.bias, found.bias)
+    np.testing.assert_array_equal(found.weights, 0.5 * weights)
