@@ -51,7 +51,7 @@ class BasicBlock(nn.Module):
 
 
 class Vgg(nn.Module):
-    """Three pairs of 3x3 convolutions, each followed by pooling, then two fully connected layers."""
+    """Three pairs of 3x3 convolutions, each followed by pooling, then three fully connected layers."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from digits import SEED, Split, load_split
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, pad
+from training import accuracy, train
 
 from converters.torch import convert
-from onnxprune.model import save
+from onnxprune.model import Model, save
 
 HERE = Path(__file__).resolve().parent
 PACKAGED = HERE.parent / "onnxprune" / "demo_data"
-EPOCHS, BATCH, RATE = 20, 64, 2e-3
+EPOCHS, RATE, SMOOTHING = 20, 8e-3, 0.05
 REQUIRED = 0.98  # accuracy on the held-out quarter
 
 
@@ -48,51 +48,24 @@ class DigitsCnn(nn.Module):
         return self.fc(self.gap(x).flatten(1))
 
 
-def shifted(x: Tensor, rng: torch.Generator) -> Tensor:
-    """Every image moved by up to one pixel in each direction, the border filled with 0."""
-    moves = torch.randint(0, 3, (len(x), 2), generator=rng)
-    padded = pad(x, (1, 1, 1, 1))
-    windows = padded.unfold(2, 8, 1).unfold(3, 8, 1)  # (samples, 1, 3, 3, 8, 8)
-    return windows[torch.arange(len(x)), :, moves[:, 0], moves[:, 1]]
-
-
-def train(split: Split) -> DigitsCnn:
-    """Adam with a one-cycle learning rate on shifted images."""
-    torch.manual_seed(SEED)
-    rng = torch.Generator().manual_seed(SEED)
-    x, y = torch.from_numpy(split.x_train)[:, None], torch.from_numpy(split.y_train)
-    net = DigitsCnn()
-    optimizer = torch.optim.AdamW(net.parameters(), RATE, weight_decay=1e-2)
-    steps = EPOCHS * -(-len(x) // BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4 * RATE, total_steps=steps)
-    for _ in range(EPOCHS):
-        for rows in torch.randperm(len(x), generator=rng).split(BATCH):
-            loss = cross_entropy(net(shifted(x[rows], rng)), y[rows], label_smoothing=0.05)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-    return net.eval()
-
-
-def accuracy(net: nn.Module, x: np.ndarray, y: np.ndarray) -> float:
-    """Share of images whose highest score is the right one."""
-    with torch.no_grad():
-        return float((net(torch.from_numpy(x)[:, None]).argmax(1).numpy() == y).mean())
+def trained(split: Split, seed: int = SEED) -> tuple[Model, float, float]:
+    """The net, trained and converted, and its accuracy on the training and on the held-out samples."""
+    x_train, y_train = torch.from_numpy(split.x_train)[:, None], torch.from_numpy(split.y_train)
+    x_test, y_test = torch.from_numpy(split.x_test)[:, None], torch.from_numpy(split.y_test)
+    net = train(DigitsCnn, x_train, y_train, epochs=EPOCHS, rate=RATE, smoothing=SMOOTHING, seed=seed)
+    converted = convert(net, example_inputs=x_test[:2], exporter="torchscript", keep_batchnorm=True)
+    return converted.model, accuracy(net, x_train, y_train), accuracy(net, x_test, y_test)
 
 
 def main() -> None:
     """Train, check, write."""
     split = load_split()
-    net = train(split)
-    reached = accuracy(net, split.x_test, split.y_test)
-    print(f"accuracy: {accuracy(net, split.x_train, split.y_train):.4f} training, {reached:.4f} test")
+    model, fitted, reached = trained(split)
+    print(f"accuracy: {fitted:.4f} training, {reached:.4f} test")
     if reached < REQUIRED:
         raise SystemExit(f"less than {REQUIRED}: nothing written")
-    example = torch.from_numpy(split.x_test[:2])[:, None]
-    converted = convert(net, example_inputs=example, exporter="torchscript", keep_batchnorm=True)
     PACKAGED.mkdir(exist_ok=True)
-    save(converted.model, HERE / "digits_cnn.onnx")
+    save(model, HERE / "digits_cnn.onnx")
     shutil.copyfile(HERE / "digits_cnn.onnx", PACKAGED / "digits_cnn.onnx")
     np.savez_compressed(
         PACKAGED / "digits.npz",

@@ -2,9 +2,9 @@
 
     python examples/train_nets.py [--only residual]
 
-Needs ``pip install 'onnxprune[torch]'``. Digits (8 x 8 images, the split of the demo) for all but ``tabular_mlp``, which
-takes the breast cancer table; its split is written as ``breast_cancer.npz``. Seeded; about a minute per net on two
-cores. A net that does not reach its accuracy on the held-out quarter is not written.
+Needs ``pip install 'onnxprune[torch]'``. Digits (8 x 8 images, the split of the demo) for all but ``tabular_mlp``,
+which takes the breast cancer table; its split is written as ``breast_cancer.npz``. Seeded; about ten minutes of
+processor time for all. A net that does not reach its accuracy on the held-out quarter is not written.
 """
 
 from __future__ import annotations
@@ -16,19 +16,17 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from digits import SEED, Split, load_split
+from digits import SEED, TEST_SHARE, Split, load_split
 from nets_torch import Lstm, Mlp, Residual, TabularMlp, Vgg, Vit
 from sklearn.datasets import load_breast_cancer
 from sklearn.model_selection import train_test_split
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
-from train_digits import shifted
+from torch import nn
+from training import accuracy, train
 
 from converters.torch import convert
-from onnxprune.model import save
+from onnxprune.model import Model, save
 
 OUT = Path(__file__).resolve().parent / "nets"
-BATCH = 64
 
 
 class Recipe(NamedTuple):
@@ -38,7 +36,6 @@ class Recipe(NamedTuple):
     epochs: int
     rate: float
     required: float
-    decay: float = 1e-2
     images: bool = True
     moved: bool = True  # an MLP has no notion of neighbouring pixels, and learns the images where they are
     keep_batchnorm: bool = False
@@ -58,52 +55,30 @@ def table() -> Split:
     """The breast cancer table, standardised with the training part's means; a stratified quarter is held out."""
     data = load_breast_cancer()
     x, y = data.data.astype(np.float64), data.target.astype(np.int64)
-    x_train, x_test, y_train, y_test = train_test_split(x, y, test_size=0.25, stratify=y, random_state=SEED)
+    x_train, x_test, y_train, y_test = train_test_split(x, y, test_size=TEST_SHARE, stratify=y, random_state=SEED)
     mean, spread = x_train.mean(0), x_train.std(0)
     standard = [((part - mean) / spread).astype(np.float32) for part in (x_train, x_test)]
     return Split(standard[0], y_train, standard[1], y_test)
 
 
-def train(recipe: Recipe, split: Split) -> nn.Module:
-    """AdamW with a one-cycle learning rate; images are moved by up to a pixel where that helps."""
-    torch.manual_seed(SEED)
-    rng = torch.Generator().manual_seed(SEED)
-    x, y = torch.from_numpy(split.x_train), torch.from_numpy(split.y_train)
-    x = x[:, None] if recipe.images else x
-    net = recipe.make()
-    optimizer = torch.optim.AdamW(net.parameters(), recipe.rate, weight_decay=recipe.decay)
-    steps = recipe.epochs * -(-len(x) // BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, total_steps=steps)
-    for _ in range(recipe.epochs):
-        for rows in torch.randperm(len(x), generator=rng).split(BATCH):
-            batch = shifted(x[rows], rng) if recipe.moved else x[rows]
-            loss = cross_entropy(net(batch), y[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-    return net.eval()
-
-
-def accuracy(net: nn.Module, x: Tensor, y: np.ndarray) -> float:
-    """Share of samples whose highest score is the right one."""
-    with torch.no_grad():
-        return float((net(x).argmax(1).numpy() == y).mean())
+def trained(recipe: Recipe, split: Split, seed: int = SEED) -> tuple[Model, float]:
+    """One net, trained and converted, and its accuracy on the held-out samples."""
+    x_train, x_test = (torch.from_numpy(x[:, None] if recipe.images else x) for x in (split.x_train, split.x_test))
+    y_train, y_test = torch.from_numpy(split.y_train), torch.from_numpy(split.y_test)
+    net = train(recipe.make, x_train, y_train, epochs=recipe.epochs, rate=recipe.rate, moved=recipe.moved, seed=seed)
+    converted = convert(net, example_inputs=x_test[:2], exporter="torchscript", keep_batchnorm=recipe.keep_batchnorm)
+    return converted.model, accuracy(net, x_test, y_test)
 
 
 def make(name: str, recipe: Recipe) -> None:
     """Train, check, write."""
     split = load_split() if recipe.images else table()
-    net = train(recipe, split)
-    x_test = torch.from_numpy(split.x_test)
-    x_test = x_test[:, None] if recipe.images else x_test
-    reached = accuracy(net, x_test, split.y_test)
+    model, reached = trained(recipe, split)
     if reached < recipe.required:
         raise SystemExit(f"{name}: accuracy {reached:.4f} is less than {recipe.required}: nothing written")
-    converted = convert(net, example_inputs=x_test[:2], exporter="torchscript", keep_batchnorm=recipe.keep_batchnorm)
     OUT.mkdir(exist_ok=True)
     path = OUT / f"{name}.onnx"
-    save(converted.model, path)
+    save(model, path)
     if not recipe.images:
         names = np.array(load_breast_cancer().target_names)
         np.savez_compressed(OUT / "breast_cancer.npz", **split._asdict(), class_names=names)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.recover.moments import Moments
+from onnxprune.recover.moments import WIDE, Moments
 
 __all__ = ["Fit", "fit_bias", "fit_weights"]
 
@@ -25,8 +25,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 PENALTIES = tuple(10.0 ** (e / 2) for e in range(-12, 3))
-FEW_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)  # where each costs a solution of its own
-EIGEN = 1536  # columns up to which all penalties come from one eigendecomposition
+FEW_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)  # where each costs a solution of its own: under a mask, of many columns
 STEPS = 200  # of conjugate gradients
 PRECISION = 1e-7
 
@@ -93,7 +92,7 @@ def _share(moments: Moments, weights: Floats, bias: Floats) -> float:
 
 
 def _candidates(train: Moments, weights: Floats, mask: Bools | None) -> list[tuple[float, Floats]]:
-    if mask is not None or train.xx.shape[-1] > EIGEN:
+    if mask is not None or train.xx.shape[-1] > WIDE:
         return [(p, _solve(train, weights, p, mask)) for p in FEW_PENALTIES]
     values, vectors = np.linalg.eigh(train.xx)
     wanted = (train.xt.swapaxes(1, 2) - weights @ train.xx) @ vectors  # the gradient, in the eigenbasis

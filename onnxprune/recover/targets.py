@@ -144,7 +144,7 @@ class LinearTarget:
         """Some positions of every example, where all of them would be more samples than are of use."""
         count = self.pruned.positions(shape)
         columns = prod(self.pruned.kernel) * shape[1] // self.pruned.groups if self.pruned.convolves else shape[-1]
-        wanted = FEW if columns > FEW else max(self.wanted, 10 * columns)
+        wanted = FEW if columns > FEW else max(self.wanted, 5 * columns)
         each = -(-wanted // total)
         if each >= count or len(shape) < 3:
             return None
