@@ -10,7 +10,7 @@ Nothing here runs a model; ``columns`` and ``outputs`` rearrange activations tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -30,6 +30,7 @@ Array = NDArray[Any]
 
 CONVOLUTIONS = frozenset(("Conv", "FusedConv"))
 PRODUCTS = frozenset(("MatMul", "FusedMatMul", "Gemm"))
+GEOMETRY = ("strides", "pads", "dilations", "auto_pad", "output_padding", "output_shape")
 MOVES = frozenset(("Identity", "Transpose", "Cast"))  # what may stand between a constant and its layer
 
 
@@ -74,6 +75,18 @@ class LinearLayer:
     def depthwise(self) -> bool:
         """Whether every group reads one channel."""
         return self.groups > 1 and self.node.attrs.get("group", 1) == self.groups
+
+    @property
+    def reads(self) -> Hashable:
+        """Equal for layers of one model whose columns are the same."""
+        geometry = tuple((k, repr(self.node.attrs.get(k))) for k in GEOMETRY) if self.convolves else ()
+        flipped = bool(self.node.attrs.get("transA", 0))
+        return self.input, self.convolves, self.transposed, self.groups, self.kernel, self.left, flipped, geometry
+
+    def width(self, weight: Sequence[int]) -> int:
+        """Number of columns, from the shape of the stored weight."""
+        inputs = weight[self.in_axis] // (self.groups if self.transposed else 1)
+        return inputs * prod(self.kernel)
 
     def matrix(self, weight: Array) -> Array:
         """The stored weight as (groups, rows, columns); a view where possible."""

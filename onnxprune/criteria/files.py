@@ -1,6 +1,8 @@
 """Score files: ``.npz`` with one array per group (or per weight), readable by ``numpy.load`` under those names.
 
-The entry ``__onnxprune__`` holds, as JSON text, the kind of the scores, the criterion, the model's hash, the warnings.
+Arrays are written as their pieces come and are not compressed: random-looking numbers shrink by a tenth and take
+twenty times as long. The entry ``__onnxprune__`` holds, as JSON text, the kind of the scores, the criterion, the
+model's hash, the warnings.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune._atomic import replacing
-from onnxprune.criteria.base import Scores, UnitScores, WeightScores
+from onnxprune.criteria.base import Pieces, Scores, UnitScores, WeightScores
 from onnxprune.errors import DataError
 
 __all__ = ["load_scores", "save_scores"]
@@ -33,24 +35,27 @@ def save_scores(scores: Scores, path: str | Path) -> None:
         "warnings": list(scores.warnings),
     }
     try:
-        with (
-            replacing(Path(path)) as file,
-            zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
-        ):
-            _put(archive, HEADER, np.array(json.dumps(header)))
+        with replacing(Path(path)) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            _put(archive, HEADER, _pieces(np.array(json.dumps(header))))
             for name in scores:
-                _put(archive, name, scores[name])
+                _put(archive, name, scores.pieces(name) if isinstance(scores, WeightScores) else _pieces(scores[name]))
     except OSError as error:
         raise DataError(
             f"{path}: cannot write the scores: {error.strerror or error}", "Choose another place."
         ) from error
 
 
-def _put(archive: zipfile.ZipFile, name: str, array: NDArray[Any]) -> None:
+def _pieces(array: NDArray[Any]) -> Pieces:
+    return Pieces(array.shape, array.dtype, iter((array,)))
+
+
+def _put(archive: zipfile.ZipFile, name: str, pieces: Pieces) -> None:
     entry = zipfile.ZipInfo(f"{name}.npy")  # the fixed date of ZipInfo: equal scores make equal files
-    entry.compress_type = zipfile.ZIP_DEFLATED
+    about = {"descr": np.lib.format.dtype_to_descr(pieces.dtype), "fortran_order": False, "shape": pieces.shape}
     with archive.open(entry, "w", force_zip64=True) as file:
-        np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
+        np.lib.format.write_array_header_1_0(file, about)
+        for part in pieces.parts:
+            file.write(np.ascontiguousarray(part, pieces.dtype).reshape(-1).view(np.uint8).data)
 
 
 def load_scores(path: str | Path) -> Scores:

@@ -41,5 +41,12 @@ def _generator(seed: int, name: str) -> np.random.Generator:
 
 
 CRITERIA = (
-    Criterion("random", "uniform in [0, 1), from the seed (arXiv:1801.10447)", random_of_units, random_of_weights),
+    Criterion(
+        "random",
+        "uniform in [0, 1), from the seed",
+        random_of_units,
+        random_of_weights,
+        paper="arXiv:1801.10447",
+        cost="nothing is looked at",
+    ),
 )

@@ -11,25 +11,32 @@ from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from onnxprune.criteria.base import Criterion, Settings, UnitScores, WeightScores
+from onnxprune.criteria.needs import lacking
 from onnxprune.errors import OptionError
 from onnxprune.model import Model
 from onnxprune.values import Coupling
 
-__all__ = ["ENTRY_POINTS", "criteria", "find", "score", "score_weights", "table"]
+__all__ = ["ENTRY_POINTS", "built_in", "criteria", "find", "score", "score_weights", "table", "usable"]
 
 AnyScores = TypeVar("AnyScores", UnitScores, WeightScores)
 
 ENTRY_POINTS = "onnxprune.criteria"
-NOT_CRITERIA = ("base", "files", "registry", "slices")
+NOT_CRITERIA = ("base", "files", "needs", "reference", "registry", "slices")
+Kind = Literal["units", "weights"]
 
 
 @cache
 def criteria() -> Mapping[str, Criterion]:
     """All criteria by name, the built-in ones first. Raises OptionError where a plugin cannot be loaded."""
     return table([*_built_in(), *_plugins()])
+
+
+def built_in() -> Mapping[str, Criterion]:
+    """Those that come with the package."""
+    return table(_built_in())
 
 
 def table(modules: Iterable[ModuleType]) -> dict[str, Criterion]:
@@ -75,28 +82,47 @@ def find(name: str) -> Criterion:
 
 
 def score(model: Model, coupling: Coupling, criterion: str = "l2", settings: Settings | None = None) -> UnitScores:
-    """Score every unit. Raises OptionError where the criterion is unknown or has no scores for units."""
-    found = find(criterion)
+    """Score every unit.
+
+    Raises OptionError where the criterion is unknown, has no scores for units, or lacks what it needs.
+    """
+    found, settings = _checked(criterion, "units", coupling, settings)
     if found.units is None:
         raise OptionError(f"criterion {criterion!r} scores single weights only", "Use it with granularity weight.")
-    return _stamped(found.units(model, coupling, _checked(found, settings)), criterion, coupling)
+    return _stamped(found.units(model, coupling, settings), criterion, coupling)
 
 
 def score_weights(
     model: Model, coupling: Coupling, criterion: str = "l1", settings: Settings | None = None
 ) -> WeightScores:
-    """Score every linear weight. Raises OptionError where the criterion is unknown or has no scores for weights."""
-    found = find(criterion)
+    """Score every linear weight.
+
+    Raises OptionError where the criterion is unknown, has no scores for weights, or lacks what it needs.
+    """
+    found, settings = _checked(criterion, "weights", coupling, settings)
     if found.weights is None:
         raise OptionError(f"criterion {criterion!r} scores whole units only", "Use it with granularity unit.")
-    return _stamped(found.weights(model, coupling, _checked(found, settings)), criterion, coupling)
+    return _stamped(found.weights(model, coupling, settings), criterion, coupling)
 
 
-def _checked(criterion: Criterion, settings: Settings | None) -> Settings:
-    settings = settings or Settings()
-    if "data" in criterion.needs and settings.data is None:
-        raise OptionError(f"criterion {criterion.name!r} needs a dataset", "Give one with --data.")
-    return settings
+def usable(kind: Kind, coupling: Coupling, settings: Settings | None = None) -> tuple[str, ...]:
+    """The criteria that have all that they need to score the "units" or the single "weights" of this model."""
+    given = settings or Settings()
+    return tuple(
+        name for name, c in criteria().items() if getattr(c, kind) is not None and not lacking(c, coupling, given)
+    )
+
+
+def _checked(name: str, kind: Kind, coupling: Coupling, settings: Settings | None) -> tuple[Criterion, Settings]:
+    """The criterion, and settings in which it has what it needs; where it scores such things at all."""
+    found, settings = find(name), settings or Settings()
+    missing = lacking(found, coupling, settings) if getattr(found, kind) is not None else None
+    if missing is not None:
+        others = ", ".join(usable(kind, coupling, settings))
+        raise OptionError(
+            f"criterion {name!r} needs {missing.words}", f"{missing.hint} These have what they need: {others}."
+        )
+    return found, settings
 
 
 def _stamped(scores: AnyScores, criterion: str, coupling: Coupling) -> AnyScores:

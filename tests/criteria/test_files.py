@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from onnxprune.coupling import couple
-from onnxprune.criteria import UnitScores, WeightScores, load_scores, save_scores, score, score_weights
+from onnxprune.criteria import (
+    UnitScores,
+    WeightScores,
+    load_scores,
+    save_scores,
+    score,
+    score_weights,
+    slices,
+)
+from onnxprune.criteria.base import Pieces, streamed
 from onnxprune.errors import DataError
 from onnxprune.model import from_proto
 from tests.random_graphs import build
@@ -34,6 +43,33 @@ def test_weights_there_and_back(tmp_path: Path) -> None:
     assert list(found) == list(scores)
     for name in scores:
         np.testing.assert_array_equal(found[name], scores[name])
+
+
+def test_scores_are_written_piece_by_piece(tmp_path: Path) -> None:
+    whole = np.arange(12, dtype=np.float32).reshape(3, 4)
+
+    def stream(name: str) -> Pieces:
+        assert name == "a"
+        return Pieces((3, 4), np.dtype(np.float32), iter((whole[:1], whole[1:2, :3], whole[1:2, 3:], whole[2])))
+
+    def compute(name: str) -> np.ndarray:
+        raise AssertionError(f"the whole array {name} was asked for")
+
+    save_scores(WeightScores(("a",), compute, stream=stream), tmp_path / "s.npz")
+    np.testing.assert_array_equal(load_scores(tmp_path / "s.npz")["a"], whole)
+    np.testing.assert_array_equal(streamed(("a",), stream)["a"], whole)
+
+
+@pytest.mark.parametrize("criterion", ["l1", "lap"])
+def test_pieces_are_smaller_than_the_weights(criterion: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = score_weights(MODEL, COUPLING, criterion)
+    expected = {name: scores[name] for name in scores}
+    monkeypatch.setattr(slices.blocks, "__defaults__", (50,))
+    for name in scores:
+        parts = list(scores.pieces(name).parts)
+        assert max(part.size for part in parts) <= 50
+        found = np.concatenate([part.reshape(-1) for part in parts])
+        np.testing.assert_array_equal(found.reshape(expected[name].shape), expected[name])
 
 
 def test_numpy_reads_them_by_the_names_of_groups(tmp_path: Path) -> None:

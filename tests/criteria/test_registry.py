@@ -5,10 +5,13 @@ from __future__ import annotations
 from importlib.metadata import EntryPoint
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from onnxprune.coupling import couple
 from onnxprune.criteria import Criterion, Settings, UnitScores, criteria, find, registry, score, score_weights
+from onnxprune.criteria.registry import usable
+from onnxprune.data import open_dataset
 from onnxprune.errors import OptionError
 from onnxprune.model import Model, from_proto
 from onnxprune.values import Coupling
@@ -79,15 +82,48 @@ def test_two_of_one_name() -> None:
 def test_unknown_names_get_the_nearest() -> None:
     with pytest.raises(OptionError, match=r"(?s)no criterion 'randon'.*Nearest: random"):
         find("randon")
-    with pytest.raises(OptionError, match=r"(?s)no criterion 'xyz'.*There are: l1, l2"):
+    with pytest.raises(OptionError, match=r"(?s)no criterion 'xyz'.*There are: .*l1, l2"):
         find("xyz")
 
 
 def test_a_criterion_that_needs_data_says_so(entry: pytest.MonkeyPatch) -> None:
     install(entry, plugin(Criterion("taylor", "w * g", by_size, needs=("data",))))
     model = from_proto(build([0]))
-    with pytest.raises(OptionError, match=r"criterion 'taylor' needs a dataset"):
+    with pytest.raises(OptionError, match=r"(?s)criterion 'taylor' needs a dataset\n.*what they need: .*lap, .*l1, l2"):
         score(model, couple(model), "taylor")
+
+
+class TestWhatWouldWork:
+    """A criterion that lacks something names those that lack nothing, for this model and what is given."""
+
+    model = from_proto(build([0]))  # has BatchNormalization
+    coupling = couple(model)
+    data = open_dataset({"x": np.zeros((2, 3, 6, 6), np.float32)})
+
+    def test_by_kind(self) -> None:
+        units, weights = (usable(kind, self.coupling) for kind in ("units", "weights"))
+        assert {"l1", "lap", "bn-scale", "fpgm", "random"} <= set(units)
+        assert {"l1", "lap", "lamp", "random"} <= set(weights)
+        assert not {"fpgm", "bn-scale"} & set(weights)
+        assert not {"lap-act", "apoz", "lap-sequential", "wanda"} & set(units)
+
+    def test_with_data(self) -> None:
+        found = usable("units", self.coupling, Settings(data=self.data))
+        assert {"lap-act", "apoz", "wanda"} <= set(found)
+        assert "discrimination" not in found
+        with pytest.raises(OptionError, match=r"'discrimination' needs a dataset with labels\nGive one with `y` in it"):
+            score(self.model, self.coupling, "discrimination", Settings(data=self.data))
+
+    def test_with_a_ratio(self) -> None:
+        assert "lap-sequential" in usable("weights", self.coupling, Settings(ratios=0.5))
+
+    def test_without_batchnorm(self) -> None:
+        model = from_proto(build([1]))
+        assert "bn-scale" not in usable("units", couple(model))
+
+    def test_what_it_does_not_score_is_said_first(self) -> None:
+        with pytest.raises(OptionError, match=r"criterion 'bn-scale' scores whole units only"):
+            score_weights(self.model, self.coupling, "bn-scale")
 
 
 def test_a_criterion_for_weights_only(entry: pytest.MonkeyPatch) -> None:
