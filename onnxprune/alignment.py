@@ -1,13 +1,13 @@
 """The channel step that suits this machine: a latency staircase, measured once and remembered.
 
 Kernels work on blocks of channels, so that 65 channels may cost as much as 80. A small convolution and a small matrix
-product are timed at every width from 49 to 80; for each step the mean time is taken with all widths rounded up to a
-multiple of it::
+product are timed at every width from 48 to 96; for each step the mean time per multiply-accumulate is taken, with all
+widths rounded to the nearest multiple of it::
 
-    mean(step) = mean over widths w of  time(roundup(w, step)) / time(64)
+    mean(step) = mean over widths w of  time(r) / r^2 / (time(64) / 64^2)      r = the multiple of step nearest to w
 
-The answer is the smallest step within 2% of the best mean. It is kept in a file per user, by machine, onnxruntime
-version, devices and number of threads. ``ONNXPRUNE_CACHE`` names the folder, ``ONNXPRUNE_NO_MEASURE=1`` turns
+The answer is the smallest step within 5% of the best mean: what is kept is then kept at full speed. It is kept in a file per user, by machine, onnxruntime
+version, device and number of threads. ``ONNXPRUNE_CACHE`` names the folder, ``ONNXPRUNE_NO_MEASURE=1`` turns
 measuring off: the step is then 8, as it is wherever measuring fails.
 """
 
@@ -28,7 +28,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from onnxprune._atomic import replacing
 from onnxprune.errors import OnnxPruneError
 from onnxprune.model import Model, from_proto
-from onnxprune.runtime import measure_latency, providers
+from onnxprune.runtime import check_running, device_of, measure_latency
 
 __all__ = [
     "FALLBACK",
@@ -45,24 +45,26 @@ __all__ = [
 
 STEPS = (1, 2, 4, 8, 16, 32)
 FALLBACK = 8
-WIDTHS = range(49, 81)  # every remainder of every step once
-TOLERANCE = 1.02
+WIDTHS = range(48, 97)
+TOLERANCE = 1.05
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
 PASSES = 2  # each width is timed twice, at different moments
+RUNS, WARMUP = 7, 2  # calls each time
 
 Times = Mapping[int, float]
 
 
-def default_step(threads: int | None = None) -> int:
-    """The step for this machine, from the file or measured now (one to two seconds, once)."""
+def default_step(threads: int | None = None, provider: str = "auto") -> int:
+    """The step for this machine, from the file or measured now (one to two seconds, once). Raises OptionError."""
+    check_running(provider, threads)
     if os.environ.get("ONNXPRUNE_NO_MEASURE", "") not in ("", "0"):
         return FALLBACK
-    path, key = cache_file(), machine(threads)
+    path, key = cache_file(), machine(threads, provider)
     known = _read(path)
     if known.get(key) in STEPS:
         return known[key]
     try:
-        step = best_step(staircase(convolution, threads), staircase(matrix_product, threads))
+        step = best_step(*(staircase(make, threads, provider) for make in (convolution, matrix_product)))
     except (OnnxPruneError, OSError, MemoryError):
         return FALLBACK
     _write(path, {**_read(path), key: step})
@@ -70,25 +72,29 @@ def default_step(threads: int | None = None) -> int:
 
 
 def best_step(*measured: Times) -> int:
-    """The smallest step whose mean time, widths rounded up to it, is within 2% of the best."""
+    """The smallest step whose mean time per MAC, widths rounded to it, is within 5% of the best."""
     means = {step: float(np.mean([_mean(times, step) for times in measured])) for step in STEPS}
     return min(step for step, mean in means.items() if mean <= TOLERANCE * min(means.values()))
 
 
 def _mean(times: Times, step: int) -> float:
-    return float(np.mean([times[-(-w // step) * step] for w in WIDTHS])) / times[64]
+    nearest = [step * round(w / step) for w in WIDTHS]
+    return float(np.mean([times[r] / r**2 for r in nearest])) / (times[64] / 64**2)
 
 
-def staircase(make: Callable[[int], tuple[Model, tuple[int, ...]]], threads: int | None = None) -> dict[int, float]:
-    """Milliseconds per width, 49 to 80 and what those round up to; the smaller of two measurements each."""
+def staircase(
+    make: Callable[[int], tuple[Model, tuple[int, ...]]], threads: int | None = None, provider: str = "auto"
+) -> dict[int, float]:
+    """Milliseconds per width, 48 to 96: the 10th percentile of some runs, the smaller of two measurements each."""
     times: dict[int, float] = {}
-    widths = sorted({-(-w // step) * step for w in WIDTHS for step in STEPS})
     for _ in range(PASSES):
-        for width in widths:
+        for width in WIDTHS:
             model, shape = make(width)
             feeds = {"x": np.ones(shape, np.float32)}
-            latency = measure_latency(model, feeds, runs=7, warmup=2, threads=threads)
-            times[width] = min(latency.median_ms, times.get(width, np.inf))
+            latency = measure_latency(
+                model, feeds, runs=RUNS, warmup=WARMUP, seconds=0, threads=threads, provider=provider
+            )
+            times[width] = min(latency.p10_ms, times.get(width, np.inf))
     return times
 
 
@@ -119,10 +125,11 @@ def _model(node: NodeProto, weight: np.ndarray[tuple[int, ...], np.dtype[np.floa
     return from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8))
 
 
-def machine(threads: int | None = None) -> str:
+def machine(threads: int | None = None, provider: str = "auto") -> str:
     """What the measurement depends on, as a short text."""
     versions = [f"{name} {v}" for name in RUNTIMES if (v := _version(name))]
-    about = [platform.machine(), _processor(), str(os.cpu_count()), *versions, *providers(), f"threads {threads}"]
+    device = device_of(provider)
+    about = [platform.machine(), _processor(), str(os.cpu_count()), *versions, device, f"threads {threads}"]
     return hashlib.sha256("\n".join(about).encode()).hexdigest()[:16]
 
 

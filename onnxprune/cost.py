@@ -95,10 +95,19 @@ def cost_after(coupling: Coupling, units: Mapping[str, Ints]) -> Cost:
     return CostModel(coupling).after(units)
 
 
-def example_graph(model: Model, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
-    """The analysis view with a batch of 1; ``shapes`` gives whole shapes of graph inputs."""
+def example_graph(
+    model: Model,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    *,
+    provider: str = "auto",
+    threads: int | None = None,
+) -> Graph:
+    """The analysis view with a batch of 1; ``shapes`` gives whole shapes of graph inputs.
+
+    ``provider`` and ``threads``: where shapes that cannot be inferred are seen by running the model.
+    """
     fixed = {name: tuple(shape) for name, shape in (shapes or {}).items()}
-    return complete_shapes(build_graph(model, one_example(model), fixed=fixed))
+    return complete_shapes(build_graph(model, one_example(model), fixed=fixed), provider=provider, threads=threads)
 
 
 def one_example(model: Model) -> dict[str, int]:

@@ -30,18 +30,22 @@ Bools = NDArray[np.bool_]
 ARRANGES = frozenset("Gather GatherElements Slice Expand Tile Reshape Squeeze Unsqueeze Transpose Split Pad".split())
 
 
-def couple(model: Model, options: Options | None = None) -> Coupling:
+def couple(
+    model: Model, options: Options | None = None, *, provider: str = "auto", threads: int | None = None
+) -> Coupling:
     """Analyse a model: its groups, what is frozen and why, and operators without a rule.
 
-    Dynamic dimensions are tried with two assignments; an axis on which they disagree is frozen.
+    Dynamic dimensions are tried with two assignments; an axis on which they disagree is frozen. ``provider`` and
+    ``threads``: where shapes that cannot be inferred are seen by running the model.
     """
     options = options or Options()
     fixed = dict(options.shapes)
-    graph = assign(model, fixed=fixed)
+    graph = assign(model, fixed=fixed, provider=provider, threads=threads)
     names = dynamic_dims(model)
     if not names:
         return couple_graph(graph, options)
-    other = assign(model, dict(zip(names, PRIMES[1], strict=False)), fixed=fixed)
+    sizes = dict(zip(names, PRIMES[1], strict=False))
+    other = assign(model, sizes, fixed=fixed, provider=provider, threads=threads)
     return couple_graph(graph, options, other)
 
 

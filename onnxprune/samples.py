@@ -253,19 +253,25 @@ def _onwards(graph: Graph, node: Node, k: int, offset: int) -> Iterator[tuple[st
 
 
 def assign(
-    model: Model, sizes: Mapping[str, int] | None = None, *, fixed: Mapping[str, tuple[int, ...]] | None = None
+    model: Model,
+    sizes: Mapping[str, int] | None = None,
+    *,
+    fixed: Mapping[str, tuple[int, ...]] | None = None,
+    provider: str = "auto",
+    threads: int | None = None,
 ) -> Graph:
     """The graph under the assignment nearest to ``sizes`` (dimension -> size) that the model accepts, shapes complete.
 
     Where shape inference knows every shape, ``sizes`` are taken as they are. Otherwise the model is run once, and if
-    it does not run, other sizes are tried. ``fixed``: whole shapes per input.
+    it does not run, other sizes are tried. ``fixed``: whole shapes per input. ``provider`` and ``threads`` are for that
+    run; "auto" is the CPU.
     """
     graph = build_graph(model, sizes, fixed=fixed)
     missing = _missing(graph)
     if not missing:
         return graph
     try:
-        session = runtime.session(model, outputs=missing, provider="cpu")
+        session = _showing(model, missing, provider, threads)
         for number, variant in enumerate(size_variants(graph)):
             found = _tried(session, graph, variant)
             if found is not None:
@@ -276,6 +282,11 @@ def assign(
     return graph
 
 
+def _showing(model: Model, tensors: list[str], provider: str, threads: int | None) -> runtime.Session:
+    """A session that gives these tensors; a GPU takes longer to start than one run takes."""
+    return runtime.session(model, outputs=tensors, provider="cpu" if provider == "auto" else provider, threads=threads)
+
+
 def _tried(session: runtime.Session, graph: Graph, sizes: Mapping[str, int]) -> dict[str, Array] | None:
     try:
         return session.run(generate(graph, shapes=resized(graph, sizes)))
@@ -283,7 +294,7 @@ def _tried(session: runtime.Session, graph: Graph, sizes: Mapping[str, int]) -> 
         return None
 
 
-def complete_shapes(graph: Graph) -> Graph:
+def complete_shapes(graph: Graph, *, provider: str = "auto", threads: int | None = None) -> Graph:
     """Fill in the shapes and types that shape inference could not tell, from one run on generated inputs.
 
     Tensors inside control flow stay as they are. A model that does not run leaves the graph as it is.
@@ -292,7 +303,7 @@ def complete_shapes(graph: Graph) -> Graph:
     if not missing:
         return graph
     try:
-        found = runtime.session(graph.model, outputs=missing, provider="cpu").run(generate(graph))
+        found = _showing(graph.model, missing, provider, threads).run(generate(graph))
     except OnnxPruneError:
         return graph
     return _filled(graph, found)

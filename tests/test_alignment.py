@@ -12,7 +12,7 @@ from onnxprune import alignment
 from onnxprune.alignment import FALLBACK, STEPS, WIDTHS, best_step, cache_file, default_step, machine, staircase
 from onnxprune.errors import UnsupportedModel
 
-ALL = sorted({-(-w // s) * s for w in WIDTHS for s in STEPS})
+ALL = list(WIDTHS)
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def test_a_smooth_kernel_needs_no_rounding() -> None:
 
 def test_two_kernels_are_weighed_together() -> None:
     assert best_step(stairs(8), {w: float(w) for w in ALL}) == 8
-    assert best_step(stairs(8, 0.02), {w: float(w) ** 2 for w in ALL}) == 1
+    assert best_step(stairs(4, 0.0), {w: float(w) ** 2 for w in ALL}) == 1
 
 
 def test_noise_does_not_matter() -> None:

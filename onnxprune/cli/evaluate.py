@@ -7,11 +7,24 @@ from typing import Annotated
 
 import typer
 
+from onnxprune.charts import evaluation_charts
 from onnxprune.cli.console import emit_json, progress, show, table
+from onnxprune.cli.measures import (
+    IgnoreLabelOption,
+    PlotOption,
+    SplitOption,
+    TaskOption,
+    TopKOption,
+    check_plot,
+    class_table,
+    confusion_table,
+    draw,
+    metric_rows,
+)
 from onnxprune.cli.notices import check_environment
-from onnxprune.cli.options import JsonOption, ModelArgument, examples
+from onnxprune.cli.options import JsonOption, ModelArgument, Provider, ProviderOption, ThreadsOption, examples
 from onnxprune.data import Dataset, batches, fit, open_dataset
-from onnxprune.evaluate import Metric, evaluate
+from onnxprune.evaluate import Evaluation, evaluate
 from onnxprune.model import Model, load
 from onnxprune.runtime import Latency, measure_latency, model_inputs
 
@@ -20,6 +33,7 @@ __all__ = ["latency_of", "register"]
 EXAMPLES = examples(
     "onnxprune evaluate model.onnx --data digits.npz --split test",
     "onnxprune evaluate small.onnx --data images.npz --original model.onnx",
+    "onnxprune evaluate model.onnx --data photos/ --per-class --confusion --plot classes.html",
 )
 
 
@@ -32,12 +46,14 @@ def evaluate_model(
     model: ModelArgument,
     data: Annotated[
         Path,
-        typer.Option("--data", metavar="FILE.npz", help="The dataset: x and y, or x_test, ...", show_default=False),
+        typer.Option(
+            "--data",
+            metavar="PATH",
+            help="The dataset: .npz, .npy, a folder of images or arrays (docs/datasets.md).",
+            show_default=False,
+        ),
     ],
-    split: Annotated[
-        str | None,
-        typer.Option("--split", metavar="NAME", help="Part of a dataset with splits: train, test.", show_default=False),
-    ] = None,
+    split: SplitOption = None,
     original: Annotated[
         Path | None,
         typer.Option(
@@ -47,38 +63,67 @@ def evaluate_model(
             show_default=False,
         ),
     ] = None,
+    per_class: Annotated[
+        bool, typer.Option("--per-class", help="Precision, recall, F1 and average precision of every class.")
+    ] = False,
+    confusion: Annotated[bool, typer.Option("--confusion", help="Which class was taken for which.")] = False,
+    task: TaskOption = None,
+    top_k: TopKOption = None,
+    ignore_label: IgnoreLabelOption = None,
+    provider: ProviderOption = Provider.AUTO,
+    threads: ThreadsOption = None,
+    plot: PlotOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Measure accuracy and loss (or the error of a regression), and latency on this machine."""
-    check_environment()
+    """Measure how good a model is: accuracy and loss, or errors, or IoU; and latency on this machine."""
+    check_environment(provider, threads)
+    check_plot(plot)
     dataset = open_dataset(data, split)
     with progress("reading") as report:
         loaded = load(model)
         base = None if original is None else load(original)
-        found = evaluate(loaded, dataset, original=base, progress=lambda done, total: report("evaluating", done, total))
+        found = evaluate(
+            loaded, dataset, original=base, task=task, top_k=top_k, ignore_label=ignore_label,
+            provider=provider, threads=threads, progress=report,
+        )  # fmt: skip
         report("measuring latency", 0, 0)
-        latency = latency_of(loaded, dataset)
+        latency = latency_of(loaded, dataset, provider, threads)
+    if plot is not None:
+        draw(evaluation_charts(found), plot)
     if json:
         emit_json(
             {
                 "model": str(model),
                 "data": str(data),
                 "split": split,
-                "samples": len(dataset),
-                "metrics": [_metric(m) for m in found],
+                **found.as_dict(),
                 "latency": _latency(latency),
             }
         )
         return
-    rows = [(m.name, str(m), {"": "", "higher": "higher is better"}.get(m.direction, "lower is better")) for m in found]
-    rows.append(("latency (measured)", describe(latency), "lower is better"))
-    show(table(f"{model} on {dataset.name}, {len(dataset)} samples", ("metric", "value", ""), rows))
+    rows = [*metric_rows(found), ("latency (measured)", describe(latency), "lower is better")]
+    title = f"{model} on {dataset.name}, {len(dataset)} samples ({found.task})"
+    show(table(title, ("metric", "value", ""), rows))
+    _print_classes(found, per_class=per_class, confusion=confusion)
 
 
-def latency_of(model: Model, dataset: Dataset) -> Latency:
+def _print_classes(found: Evaluation, *, per_class: bool, confusion: bool) -> None:
+    for note in found.notes:
+        show(f"Note: {note}.")
+    if per_class and found.per_class:
+        show("")
+        show(class_table(found))
+    if confusion and found.confusion is not None:
+        show("")
+        show(confusion_table(found.class_names, found.confusion))
+    if (per_class and not found.per_class) or (confusion and found.confusion is None):
+        show(f"There is nothing of that kind to tell class by class (task: {found.task}).")
+
+
+def latency_of(model: Model, dataset: Dataset, provider: str = "auto", threads: int | None = None) -> Latency:
     """Time of one sample (or of the batch that the model insists on) on this machine."""
     first = next(batches(fit(dataset, model_inputs(model)), size=1))
-    return measure_latency(model, first.feeds)
+    return measure_latency(model, first.feeds, provider=provider, threads=threads)
 
 
 def describe(latency: Latency) -> str:
@@ -87,10 +132,6 @@ def describe(latency: Latency) -> str:
         f"{latency.median_ms:.3g} ms ({latency.p10_ms:.3g} to {latency.p90_ms:.3g} in 8 of 10 of {latency.runs} runs,"
         f" batch {latency.batch}, {latency.provider}, {latency.threads or 'all'} threads)"
     )
-
-
-def _metric(metric: Metric) -> dict[str, object]:
-    return {"name": metric.name, "value": metric.value, "unit": metric.unit, "direction": metric.direction}
 
 
 def _latency(latency: Latency) -> dict[str, object]:

@@ -19,7 +19,10 @@ from onnxprune.cli.options import (
     ModelArgument,
     NormGroups,
     NormGroupsOption,
+    Provider,
+    ProviderOption,
     ShapeOption,
+    ThreadsOption,
     coupling_options,
     examples,
 )
@@ -50,17 +53,19 @@ def inspect_model(
     norm_groups: NormGroupsOption = NormGroups.WHOLE,
     allow_io: AllowIoOption = None,
     shape: ShapeOption = None,
+    provider: ProviderOption = Provider.AUTO,
+    threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show the groups of a model, what is frozen and why, and operators without a rule."""
-    check_environment()
+    check_environment(provider, threads)
     options = coupling_options(include_inexact, attention, norm_groups, allow_io, shape)
     with progress("reading") as report:
         loaded = load(model)
         report("looking for groups", 0, 0)
-        inlined, coupling = analyse(loaded, options)
+        inlined, coupling = analyse(loaded, options, provider=provider, threads=threads)
         report("counting", 0, 0)
-        graph = example_graph(inlined, dict(options.shapes))
+        graph = example_graph(inlined, dict(options.shapes), provider=provider, threads=threads)
         total = cost(inlined, graph, count_nonzero=False)
         groups = CostModel(coupling, graph).groups
         broken = broken_weights(inlined, coupling)

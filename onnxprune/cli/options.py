@@ -28,9 +28,13 @@ __all__ = [
     "ModelArgument",
     "NormGroups",
     "NormGroupsOption",
+    "Provider",
+    "ProviderOption",
+    "SamplesOption",
     "Scope",
     "SeedOption",
     "ShapeOption",
+    "ThreadsOption",
     "coupling_options",
     "examples",
     "files_of",
@@ -75,6 +79,14 @@ class NormGroups(StrEnum):
     WITHIN = "within"
 
 
+class Provider(StrEnum):
+    """What models are run on."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="The ONNX file.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]
 ShapeOption = Annotated[
@@ -114,7 +126,12 @@ NormGroupsOption = Annotated[
 ]
 
 CriterionOption = Annotated[
-    str, typer.Option("--criterion", metavar="NAME", help="How importance is scored: l1, l2, linf, random, ...")
+    str,
+    typer.Option(
+        "--criterion",
+        metavar="NAME",
+        help="How importance is scored: l2, l1, lap, bn-scale, obspa, ... (docs/criteria.md).",
+    ),
 ]
 GranularityOption = Annotated[
     Granularity,
@@ -122,10 +139,38 @@ GranularityOption = Annotated[
         "--granularity", metavar="unit|weight", help="Whole units (filters, neurons, heads), or single weights."
     ),
 ]
+ProviderOption = Annotated[
+    Provider,
+    typer.Option(
+        "--provider",
+        metavar="auto|cpu|cuda",
+        help="What to run models on. auto: the GPU where one works, but the CPU for shapes and for the proof.",
+    ),
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--threads", metavar="N", help="Threads of a run. onnxruntime decides by default.", show_default=False
+    ),
+]
 SeedOption = Annotated[int, typer.Option("--seed", metavar="N", help="For everything that is drawn at random.")]
 DataOption = Annotated[
     Path | None,
-    typer.Option("--data", metavar="FILE.npz", help="A dataset: x and y, or x_test, y_test, ...", show_default=False),
+    typer.Option(
+        "--data",
+        metavar="PATH",
+        help="A dataset: .npz, .npy, a folder of images or arrays (docs/datasets.md).",
+        show_default=False,
+    ),
+]
+SamplesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--samples",
+        metavar="N",
+        help="Scores and repairs look at no more than N samples of the data's training part.",
+        show_default=False,
+    ),
 ]
 
 

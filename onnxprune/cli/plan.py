@@ -9,7 +9,15 @@ import typer
 
 from onnxprune.cli import prune
 from onnxprune.cli.console import change, count, emit_json, show, table
-from onnxprune.cli.options import DataOption, JsonOption, ModelArgument, examples
+from onnxprune.cli.options import (
+    DataOption,
+    JsonOption,
+    ModelArgument,
+    Provider,
+    ProviderOption,
+    ThreadsOption,
+    examples,
+)
 from onnxprune.plan import Plan, PlanDiff
 from onnxprune.plan import diff as compare
 
@@ -101,7 +109,11 @@ def apply_plan(
     mode: prune.ModeOption = None,
     data: DataOption = None,
     no_verify: prune.NoVerifyOption = False,
+    provider: ProviderOption = Provider.AUTO,
+    threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Do to a model what a plan says; the same as `onnxprune prune MODEL -o OUT --plan PLAN`."""
-    prune.prune_model(model, out, mode=mode, plan=plan, data=data, no_verify=no_verify, json=json)
+    prune.prune_model(
+        model, out, mode=mode, plan=plan, data=data, no_verify=no_verify, provider=provider, threads=threads, json=json
+    )

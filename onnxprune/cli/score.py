@@ -23,15 +23,19 @@ from onnxprune.cli.options import (
     ModelArgument,
     NormGroups,
     NormGroupsOption,
+    Provider,
+    ProviderOption,
+    SamplesOption,
     SeedOption,
     ShapeOption,
+    ThreadsOption,
     coupling_options,
     examples,
     keep_input,
     writable,
 )
 from onnxprune.criteria import Scores, Settings, UnitScores, save_scores, score, score_weights
-from onnxprune.data import open_dataset
+from onnxprune.data import open_calibration
 from onnxprune.experiment import analyse
 from onnxprune.model import load
 
@@ -63,19 +67,25 @@ def score_model(
     shape: ShapeOption = None,
     seed: SeedOption = 0,
     data: DataOption = None,
+    samples: SamplesOption = None,
+    provider: ProviderOption = Provider.AUTO,
+    threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Score every unit, or every single weight, and write the scores to a .npz file; higher = keep."""
-    check_environment()
+    check_environment(provider, threads)
     options = coupling_options(include_inexact, attention, norm_groups, allow_io, shape)
-    settings = Settings(seed=seed, data=None if data is None else open_dataset(data))
+    dataset = None if data is None else open_calibration(data, samples, seed)
     writable(out)
     with progress("reading") as report:
         loaded = load(model)
         keep_input(loaded, out)
         report("looking for groups", 0, 0)
-        inlined, coupling = analyse(loaded, options)
+        inlined, coupling = analyse(loaded, options, provider=provider, threads=threads)
         report("scoring", 0, 0)
+        settings = Settings(
+            seed=seed, data=dataset, samples=samples, provider=provider, threads=threads, progress=report
+        )
         function = score if granularity is Granularity.UNIT else score_weights
         scores: Scores = function(inlined, coupling, criterion, settings)
         save_scores(scores, out)

@@ -94,6 +94,7 @@ class Chain:
     decisions: tuple[Decision, ...]
     tolerance: float
     provider: str
+    threads: int | None = None
 
     def run(self, feeds: Sequence[Mapping[str, Array]], *, everything: bool = False) -> Tally:
         """Run all pieces on all feeds; the first two feeds have the same shapes and show what varies.
@@ -217,7 +218,10 @@ class Chain:
         if not outputs:
             return [{} for _ in feeds], ""
         names = [own.get(name, name) for name in outputs]
-        session = runtime.session(part, outputs=names, provider=self.provider, prepack=len(self.segments) == 1)
+        whole = len(self.segments) == 1  # a piece of a big model is run once, and must not take more than it has to
+        session = runtime.session(
+            part, outputs=names, provider=self.provider, threads=self.threads, prepack=whole, cache=whole, tf32=False
+        )
         needed = {i.name for i in session.inputs}
         results = []
         for feed in feeds:

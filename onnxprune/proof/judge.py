@@ -48,7 +48,7 @@ OVERHEAD = 150_000_000  # bytes of onnxruntime itself and of activations
 NO_VERIFY = "Repair them, or write the file unproven with --no-verify."
 
 
-def prove(
+def prove(  # noqa: PLR0913 - what is compared, and how it is run
     model: Model,
     coupling: Coupling,
     plan: Plan,
@@ -57,19 +57,21 @@ def prove(
     data: Data | None = None,
     seed: int = 0,
     provider: str = "auto",
+    threads: int | None = None,
     big: bool | None = None,
 ) -> Proof:
     """Compare ``removed`` with the masked model (the corrected one where inexact groups lose units).
 
     ``data``: input name -> array of samples, or an iterable of feeds; else inputs are made up from ``seed``.
-    ``provider``: "auto" is the CPU, which rounds in the same way at every run. Models with more than 1.5 GB of
-    weights, or with ``big``, are run piece by piece. A comparison that fails is a Proof that
-    is not ``ok`` (see ``assert_proven``). Raises ProofError where nothing can be compared: the original gives NaN or
-    Inf or does not run, the removed model does not run, an inexact group has no corrected form.
+    ``provider``: "auto" is the CPU, which rounds in the same way at every run; on a GPU nothing is rounded to TF32.
+    ``threads``: None leaves their number to onnxruntime. Models with more than 1.5 GB of weights, or with ``big``, are
+    run piece by piece. A comparison that fails is a Proof that is not ``ok`` (see ``assert_proven``). Raises ProofError
+    where nothing can be compared: the original gives NaN or Inf or does not run, the removed model does not run, an
+    inexact group has no corrected form.
     """
     start = time.perf_counter()
     device = "cpu" if provider == "auto" else provider
-    case = _Case(model, coupling, plan, removed, seed, data, device, _is_big(model, big))
+    case = _Case(model, coupling, plan, removed, seed, data, device, threads, _is_big(model, big))
     try:
         proof = _judge(case)
     except MaskedNotFinite:
@@ -113,6 +115,7 @@ class _Case:
     seed: int
     data: Data | None
     provider: str
+    threads: int | None
     big: bool
     notes: tuple[str, ...] = ()
 
@@ -195,6 +198,7 @@ def _chains(case: _Case) -> list[Chain]:
         decisions=decisions(graph, reached),
         tolerance=_tolerance(models["original"]),
         provider=case.provider,
+        threads=case.threads,
     )
     reference, gone = bypass(chain.reference)
     if not gone:

@@ -277,7 +277,7 @@ X = np.zeros((4, 1, 8, 8), np.float32)
         ({"x": np.zeros((4, 1, 8, 8), np.int64), "y": np.arange(4) % 3}, ("int64", "float32")),
         ({"x": np.zeros((4, 3, 8, 8), np.float32), "y": np.arange(4) % 3}, ("(4, 3, 8, 8)", "(batch, 1, 8, 8)")),
         ({"x": X, "y": np.arange(5) % 3}, ("`x` 4", "`y` 5")),
-        ({"x": X, "y": np.arange(4)}, ("labels from 0 to 3", "3 classes")),
+        ({"x": X, "y": np.arange(4)}, ("label 3 in row 3", "3 classes (0 to 2)")),
         ({"x": X, "y": np.zeros((4, 7), np.float32)}, ("float32 (4, 7)", "`scores` float32 (4, 3)")),
         ({"pictures": X, "y": np.arange(4) % 3}, ("`x`", "`pictures`")),
         ({"x": X}, ("no labels",)),

@@ -22,7 +22,7 @@ from onnxprune.cli.reference import reference
 from tests.cli.conftest import Call
 
 ROOT = Path(__file__).parent.parent.parent
-COMMANDS = ("inspect", "prune", "plan", "score", "evaluate", "demo", "convert")
+COMMANDS = ("inspect", "prune", "plan", "score", "evaluate", "compare", "demo", "convert")
 
 
 def failing(error: BaseException) -> Callable[..., NoReturn]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 
 import ml_dtypes
@@ -13,20 +12,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxprune import runtime
 from onnxprune.errors import DataError, ModelError, OptionError, UnsupportedModel
 from onnxprune.model import Model, from_proto, inline_functions, load, save
-from onnxprune.runtime import (
-    Latency,
-    TensorInfo,
-    check_install,
-    measure_latency,
-    model_inputs,
-    providers,
-    session,
-)
+from onnxprune.runtime import TensorInfo, model_inputs, providers, session
 from tests.protos import mlp, mlp_output, node, proto, value, values, with_body, with_function
 
+ROOT = Path(__file__).parent.parent.parent
 X = {"x": values(4, 20, seed=9)}
 LARGE = 100_000  # a width at which weights are read in place
 
@@ -235,21 +226,6 @@ class TestErrors:
             ready.run({"x": values(1, 4)})
         assert "onnxruntime_src" not in caught.value.message
 
-    def test_an_unknown_provider(self) -> None:
-        with pytest.raises(OptionError, match="no provider `tpu`"):
-            session(from_proto(mlp()), provider="tpu")
-
-    def test_a_provider_that_does_not_work_here(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(runtime, "providers", lambda: ("cpu",))
-        with pytest.raises(OptionError, match="`cuda` does not work on this machine"):
-            session(from_proto(mlp()), provider="cuda")
-
-
-def test_providers_are_names_that_work() -> None:
-    assert providers()[-1] == "cpu"
-    for provider in providers():
-        assert session(from_proto(mlp()), provider=provider).provider == provider
-
 
 def test_the_terminal_stays_clean() -> None:
     """Probing devices, failing to load and failing to run: onnxruntime's own words are in the errors only."""
@@ -267,39 +243,5 @@ for made in (nodes, [node("Relu", ["x"], ["y"], bogus=1)]):
         continue
     raise SystemExit("no error")
 """
-    found = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent
-    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert (found.stdout, found.stderr) == ("", "")
-
-
-def test_two_builds_of_onnxruntime_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    installed = {"onnxruntime-gpu"}
-
-    def version(name: str) -> str:
-        if name not in installed:
-            raise metadata.PackageNotFoundError(name)
-        return "1.0"
-
-    monkeypatch.setattr(metadata, "version", version)
-    assert check_install() is None
-    installed.add("onnxruntime")
-    assert "Both onnxruntime and onnxruntime-gpu are installed" in (check_install() or "")
-
-
-class TestLatency:
-    def test_is_measured(self) -> None:
-        found = measure_latency(from_proto(mlp()), X, runs=7, warmup=1, threads=1, provider="cpu")
-        assert isinstance(found, Latency)
-        assert 0 < found.p10_ms <= found.median_ms <= found.p90_ms
-        assert (found.runs, found.threads, found.provider, found.batch) == (7, 1, "cpu", 4)
-
-    def test_more_work_takes_longer(self) -> None:
-        feeds = {"x": values(64, 20)}
-        small, large = (measure_latency(from_proto(mlp(width=w)), feeds, threads=1).median_ms for w in (16, 40_000))
-        assert large > 3 * small
-
-    @pytest.mark.parametrize(("runs", "warmup"), [(0, 0), (1, -1)])
-    def test_numbers_without_sense_are_refused(self, runs: int, warmup: int) -> None:
-        with pytest.raises(OptionError, match=f"{runs} runs after {warmup}"):
-            measure_latency(from_proto(mlp()), X, runs=runs, warmup=warmup)
