@@ -1,38 +1,56 @@
-"""What is asked for, and what came out of it."""
+"""What is asked for: how much is to go, from where, in which pattern, and what must hold afterwards."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from math import floor, isfinite
 from typing import Any
 
-from onnxprune.cost import Cost
+from onnxprune.allocate.levels import SensitivityTable, check_table
+from onnxprune.allocate.patterns import KeepOf, Pattern, parse_pattern
+from onnxprune.allocate.presets import check_family
+from onnxprune.allocate.quantities import TARGETS, Number, check_ratio, target
 from onnxprune.errors import GroupNotFound, OptionError
 
-__all__ = ["SCOPES", "Budget", "Reached", "check_names", "share", "target"]
+__all__ = ["DISTRIBUTIONS", "SCOPES", "Budget", "check_names"]
 
 SCOPES = ("local", "global")
-SUFFIXES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
-TARGET = re.compile(r"(?P<number>\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?(?P<suffix>[KMG]?)", re.IGNORECASE)
-
-Number = float | int | str
+DISTRIBUTIONS = (
+    "uniform", "global", "erk", "lamp", "normalised-global", "preset", "sensitivity", "knapsack",
+)  # fmt: skip
+ORDINARY = {"uniform", "global", "knapsack"}  # what the two scopes stand for
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How much is to go.
+    """How much is to go, and from where.
 
-    ``ratio``: share of the units (or single weights) that are removed: floor(ratio * n) of each group with ``scope``
-    "local", of all together, by one threshold, with "global". ``group_ratios`` overrides it by name; ``skip`` names
-    what stays whole. Or ``target_params`` / ``target_macs``: what is *kept*, as a share of the original between 0
-    and 1, or as an absolute number ("2.5M"); both may be given, and both then hold.
+    ``ratio``: share of the units (or single weights) that are removed. ``group_ratios`` overrides it by name; ``skip``
+    names what stays whole. Or targets, which say what is *kept*: ``target_params``, ``target_macs``, ``target_bytes``
+    (of the file), ``target_memory`` (activations at their peak), ``target_latency`` (needs to be measured), each as a
+    share of the original between 0 and 1, or as an amount ("2.5M", "300KB", "5ms"). All of them then hold.
+
+    ``distribution`` says who gives how much (``n`` units of a group, ``s`` scores):
+
+    - ``"uniform"``: floor(ratio n) of each group; under a target all groups shrink at one pace
+    - ``"global"``: the lowest scores of all, by one threshold
+    - ``"erk"``: kept share ~ sum(shape) / product(shape) of the layer's weight, at most 1 (arXiv:1911.11134)
+    - ``"lamp"``: one threshold for s^2 / (sum of the squares of all scores of the layer that are not lower), which
+      removes nearly what costs least distortion (arXiv:2010.07611)
+    - ``"normalised-global"``: one threshold for s / |s|, the norm taken over the layer (arXiv:1611.06440)
+    - ``"preset"``: the ratios of `suggest_ratios`, for the family ``preset`` (None: chosen by the graph) up to step
+      ``preset_step``; with a ratio or target as many steps as it takes (arXiv:2002.04809)
+    - ``"sensitivity"``: all groups lose equally much of the metric, by the table ``sensitivity``: rows with ``group``,
+      ``ratio`` and ``loss``, or name -> (ratio, loss) pairs
+    - ``"knapsack"``: under targets, the units with the lowest score for what they cost (arXiv:2110.10811)
+
+    ``scope`` is the short way: "local" is uniform, "global" is global for a ratio and knapsack under targets.
 
     ``round_to``: each group keeps a multiple of so many channels, rounded up; None stands for the step that suits
-    this machine (`alignment.default_step`), 1 for no rounding. ``include_biases``: single weights are chosen from
-    biases and norms as well.
+    this machine (`alignment.default_step`), 1 for no rounding. ``pattern``, for single weights: "N:M" keeps N of every
+    M along the inputs (which says how much goes), "RxC" zeroes whole blocks of R rows and C columns (see `patterns`).
+    ``include_biases``: single weights are chosen from biases and norms as well.
 
     Raises OptionError for a value that makes no sense.
     """
@@ -45,106 +63,109 @@ class Budget:
     target_params: Number | None = None
     target_macs: Number | None = None
     include_biases: bool = False
+    target_bytes: Number | None = None
+    target_memory: Number | None = None
+    target_latency: Number | None = None
+    distribution: str | None = None
+    preset: str | None = None
+    preset_step: int = 1
+    sensitivity: SensitivityTable | None = field(default=None, repr=False)
+    pattern: str | None = None
 
     def __post_init__(self) -> None:
         if self.scope not in SCOPES:
             raise OptionError(f"scope: got {self.scope!r}, expected {' or '.join(SCOPES)}", "The default is local.")
-        for name, ratio in (("ratio", self.ratio), *((f"ratio of {g!r}", r) for g, r in self.group_ratios.items())):
-            _check_ratio(name, ratio)
+        check_ratio("ratio", self.ratio)
+        for name, ratio in self.group_ratios.items():
+            check_ratio(f"ratio of {name!r}", ratio)
         if self.round_to is not None and (int(self.round_to) != self.round_to or self.round_to < 1):
             raise OptionError(f"round_to: got {self.round_to}, expected 1 or more", "1 means exactly the ratio asked.")
-        if self.ratio is not None and self.has_target:
-            raise OptionError("both a ratio and a target are given", "Give one of them.")
-        if self.ratio is None and not self.has_target and not self.group_ratios:
+        for name, value in self.targets.items():
+            target(name, value)
+        self._check_distribution()
+        self._check_amount()
+
+    def _check_distribution(self) -> None:
+        chosen = self.distribution
+        if chosen is not None and chosen not in DISTRIBUTIONS:
+            raise OptionError(
+                f"distribution: got {chosen!r}, expected one of {', '.join(DISTRIBUTIONS)}", _nearest(chosen)
+            )
+        if chosen is not None and self.scope == "global" and chosen not in ORDINARY - {"uniform"}:
+            raise OptionError(f"scope global and distribution {chosen} exclude each other", "Leave the scope out.")
+        if chosen == "knapsack" and not self.has_target:
+            raise OptionError("distribution knapsack weighs scores against costs and needs a target", "Give a target.")
+        check_family(self.preset)
+        if self.preset_step < 1:
+            raise OptionError(f"preset_step: got {self.preset_step}, expected 1 or more", "Step 1 is the first one.")
+        if chosen != "preset" and (self.preset is not None or self.preset_step != 1):
+            raise OptionError("a preset is chosen, but not the distribution preset", "Add distribution='preset'.")
+        if (chosen == "sensitivity") != (self.sensitivity is not None):
+            raise OptionError(
+                "distribution sensitivity and a table from a sensitivity scan belong together",
+                "Make the table with `onnxprune sensitivity` and give both.",
+            )
+        if self.sensitivity is not None:
+            check_table(self.sensitivity)
+
+    def _check_amount(self) -> None:
+        """Exactly one way of saying how much goes."""
+        amounts = {"a ratio": self.ratio is not None, "a target": self.has_target}
+        if isinstance(self.parsed_pattern, KeepOf):
+            amounts[f"the pattern {self.pattern}"] = True
+            amounts["a distribution"] = self.distribution is not None
+            amounts["ratios of groups"] = bool(self.group_ratios)
+        given = [name for name, is_given in amounts.items() if is_given]
+        if len(given) > 1:
+            raise OptionError(f"both {given[0]} and {given[1]} are given", "Give one of them.")
+        if self.preset_step != 1 and given:
+            raise OptionError(f"both preset_step and {given[0]} are given", "Give one of them.")
+        if not given and not self.group_ratios and self.distribution != "preset":
             raise OptionError("no ratio and no target is given", "Say how much is to go, for example a ratio of 0.5.")
-        for name in ("target_params", "target_macs"):
-            target(name, getattr(self, name))
+
+    @property
+    def targets(self) -> dict[str, Number]:
+        """The targets that are set, by name."""
+        return {name: getattr(self, name) for name in TARGETS if getattr(self, name) is not None}
 
     @property
     def has_target(self) -> bool:
-        return self.target_params is not None or self.target_macs is not None
+        return bool(self.targets)
+
+    @property
+    def spread(self) -> str:
+        """The distribution, what ``scope`` stands for included."""
+        if self.distribution is not None:
+            return self.distribution
+        if self.scope == "local":
+            return "uniform"
+        return "knapsack" if self.has_target else "global"
+
+    @property
+    def parsed_pattern(self) -> Pattern | None:
+        return None if self.pattern is None else parse_pattern(self.pattern)
 
     def ratio_of(self, name: str) -> float | None:
-        """The ratio that is set for one group or weight; None where the scope or the target decides."""
+        """The ratio that is set for one group or weight; None where the distribution or the target decides."""
         if name in self.skip:
             return 0.0
         if name in self.group_ratios:
             return self.group_ratios[name]
-        if self.has_target:
+        if self.has_target or self.spread == "preset":
             return None
         if self.ratio is None:
             return 0.0
-        return self.ratio if self.scope == "local" else None
+        return self.ratio if self.spread == "uniform" else None
 
     def as_dict(self) -> dict[str, Any]:
-        """What was set, for a plan's recipe."""
-        values = {k: v for k, v in asdict(self).items() if v not in (None, (), [], {}, False)}
-        if self.has_target or self.ratio is None:
-            values.pop("scope", None)
+        """What was set, for a plan's recipe; of a sensitivity table only that there was one."""
+        defaults = {f.name: f.default for f in fields(self)}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "sensitivity"}
+        values = {k: v for k, v in values.items() if v != defaults[k] and v not in (None, (), [], {}, False)}
+        values = {k: dict(v) if isinstance(v, Mapping) else v for k, v in values.items()}
+        if self.ratio is not None and self.distribution is None:
+            values["scope"] = self.scope
         return values
-
-
-@dataclass(frozen=True)
-class Reached:
-    """What an allocation came to, beside what was asked.
-
-    ``removed`` of ``total`` units (or of the single weights that were open to pruning); ``groups``: the same by name.
-    ``before`` and ``after``: cost in the sizes of the analysis; None for single weights, whose removal keeps shapes.
-    """
-
-    asked: Mapping[str, Any]
-    removed: int
-    total: int
-    groups: Mapping[str, tuple[int, int]]
-    round_to: int = 1
-    before: Cost | None = None
-    after: Cost | None = None
-
-    @property
-    def ratio(self) -> float:
-        """Share removed."""
-        return self.removed / self.total if self.total else 0.0
-
-    @property
-    def params(self) -> float | None:
-        """Share of the parameters kept."""
-        return self.after.parameters / self.before.parameters if self.before and self.after else None
-
-    @property
-    def macs(self) -> float | None:
-        """Share of the MACs kept."""
-        return self.after.macs / self.before.macs if self.before and self.after and self.before.macs else None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Asked and reached side by side, as JSON can hold them."""
-        return {
-            "asked": dict(self.asked),
-            "reached": {"ratio": self.ratio, "params": self.params, "macs": self.macs},
-            "removed": self.removed,
-            "total": self.total,
-            "round_to": self.round_to,
-        }
-
-
-def share(ratio: float, count: int) -> int:
-    """floor(ratio * count), forgiving what binary fractions do to 0.29 * 100."""
-    return floor(ratio * count + 1e-9)
-
-
-def target(name: str, value: Number | None) -> tuple[float | None, int | None]:
-    """A target as (share kept, absolute number kept); one of the two, or neither, is None. Raises OptionError."""
-    if value is None:
-        return None, None
-    found = TARGET.fullmatch(str(value).strip())
-    if found is None:
-        raise _bad_target(name, value)
-    suffix = found["suffix"].upper()
-    number = float(str(value).strip()[: -len(suffix) or None]) * SUFFIXES[suffix]
-    if number >= 1 and number != 1:
-        return None, int(number)
-    if suffix or not 0 < number < 1:
-        raise _bad_target(name, value)
-    return number, None
 
 
 def check_names(names: Iterable[str], known: Iterable[str], what: str = "group") -> None:
@@ -157,13 +178,6 @@ def check_names(names: Iterable[str], known: Iterable[str], what: str = "group")
             raise GroupNotFound(f"the model has no {what} {name!r}", hint)
 
 
-def _bad_target(name: str, value: Number) -> OptionError:
-    return OptionError(
-        f"{name}: got {value}, expected a share between 0 and 1, or a number with K, M or G",
-        "It says how much is kept: 0.5 keeps half, 2.5M keeps 2,500,000.",
-    )
-
-
-def _check_ratio(name: str, ratio: float | None) -> None:
-    if ratio is not None and not (isfinite(ratio) and 0 <= ratio <= 1):
-        raise OptionError(f"{name}: got {ratio}, expected a number from 0 to 1", "0.5 removes half of the units.")
+def _nearest(word: str) -> str:
+    near = get_close_matches(word, DISTRIBUTIONS)
+    return f"Did you mean {near[0]}?" if near else "The default is uniform."

@@ -1,40 +1,37 @@
-"""Single weights: the lowest scores become zero, by a ratio per layer or by one threshold over all layers.
+"""Single weights: the lowest scores become zero, one by one, in whole blocks, or N of every M (see `patterns`).
 
-The threshold is exact and found without holding all scores at once: the numbers are counted by their leading bits,
-16 at a time, until the ones that share the threshold's bits are few enough to be sorted.
+What is chosen among are *items*: single weights, or blocks of them. A ratio counts items, and one item is kept in
+every layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.allocate.budget import Budget, Reached, check_names, share
+from onnxprune.allocate.budget import Budget, check_names
+from onnxprune.allocate.layers import producers, prunable_weights
+from onnxprune.allocate.levels import Levels, counts_for, erk_levels, preset_levels, sensitivity_levels, table_names
+from onnxprune.allocate.lowest import lowest
+from onnxprune.allocate.patterns import Blocks, KeepOf, layers_of
+from onnxprune.allocate.presets import suggest_ratios, weight_rates
+from onnxprune.allocate.quantities import share
+from onnxprune.allocate.reached import Reached
+from onnxprune.allocate.scaling import lamp, normalised
 from onnxprune.criteria.base import WeightScores
-from onnxprune.criteria.slices import linear_weights
 from onnxprune.errors import DataError, NothingToPrune, OptionError
 from onnxprune.graph import Graph
-from onnxprune.nodes import Node
-from onnxprune.ops import rule_for
-from onnxprune.ops.rule import Role
 from onnxprune.plan import Plan
 from onnxprune.values import Coupling
 
-__all__ = ["allocate_weights", "lowest", "prunable_weights"]
+__all__ = ["allocate_weights", "prunable_weights"]
 
 Array = NDArray[Any]
 Bools = NDArray[np.bool_]
-
-CHUNK = 1 << 20  # elements looked at in one go
-FEW = 1 << 18  # elements that may be sorted at once
-DIGIT = 16  # bits counted in one pass
-
-# (leading bits, number of bits after them) -> the keys that begin so, piece by piece
-Keys = Callable[[int, int], Iterator[NDArray[Any]]]
 
 
 def allocate_weights(coupling: Coupling, scores: WeightScores, budget: Budget) -> tuple[Plan, Reached]:
@@ -42,81 +39,147 @@ def allocate_weights(coupling: Coupling, scores: WeightScores, budget: Budget) -
 
     A group's name stands for the weights that produce its units. See `allocate`.
     """
+    graph: Graph = coupling.graph
+    _check_budget(budget)
+    shapes = {t: graph.weights[t].shape for t in prunable_weights(graph, include_biases=budget.include_biases)}
+    ratios = _ratios(coupling, tuple(shapes), budget)
+    _check_scores(graph, scores, shapes)
+    pattern = budget.parsed_pattern
+    if isinstance(pattern, KeepOf):
+        chosen = [name for name in shapes if ratios[name] != 0]
+        layers = layers_of(graph, chosen, pattern)
+        masks = {name: pattern.mask(layers[name], scores[name]) for name in chosen}
+    else:
+        masks = _Items(coupling, scores, budget, ratios, pattern).masks()
+    masks = {name: mask for name, mask in masks.items() if mask.any()}
+    if not masks:
+        raise NothingToPrune(
+            "No weight goes: "
+            + ("the ratio is too small" if shapes else "the model has no layer with a weight matrix"),
+            "Ask for a larger ratio." if shapes else "See `onnxprune inspect`.",
+        )
+    counts = {n: (int(masks[n].sum()) if n in masks else 0, prod(shape)) for n, shape in shapes.items()}
+    removed, total = (sum(column) for column in zip(*counts.values(), strict=True))
+    return _plan(coupling, masks, scores, budget), Reached(budget.as_dict(), removed, total, counts)
+
+
+class _Items:
+    """What is chosen among, layer by layer, and how much of each layer goes."""
+
+    def __init__(
+        self,
+        coupling: Coupling,
+        scores: WeightScores,
+        budget: Budget,
+        ratios: Mapping[str, float | None],
+        blocks: Blocks | None,
+    ) -> None:
+        self.coupling, self.graph, self.budget, self.ratios = coupling, coupling.graph, budget, ratios
+        self.weight_scores, self.blocks = scores, blocks
+        names = [name for name, ratio in ratios.items() if ratio != 0]
+        self.layers = layers_of(self.graph, names, blocks) if blocks else {}
+        self.sizes = {name: self._size(name) for name in names}
+
+    def _size(self, name: str) -> int:
+        shape = self.graph.weights[name].shape
+        return self.blocks.count(self.layers[name], shape) if self.blocks else prod(shape)
+
+    def scores(self, name: str) -> Array:
+        """One score per item."""
+        values = self.weight_scores[name]
+        return self.blocks.scores(self.layers[name], values) if self.blocks else values
+
+    def masks(self) -> dict[str, Bools]:
+        """What goes of each weight, in its shape."""
+        found: dict[str, Bools] = {}
+        for name, size in self.sizes.items():
+            ratio = self.ratios[name]
+            if ratio is not None:
+                found |= lowest((name,), self.scores, min(share(ratio, size), size - 1))
+        free = tuple(name for name in self.sizes if self.ratios[name] is None)
+        found |= self._spread(free, share(self.budget.ratio or 0.0, sum(self.sizes[n] for n in free)))
+        if self.blocks is None:
+            return found
+        return {n: self.blocks.mask(self.layers[n], m, self.graph.weights[n].shape) for n, m in found.items()}
+
+    def _spread(self, names: tuple[str, ...], count: int) -> dict[str, Bools]:
+        """``count`` items of these layers, by the distribution."""
+        if not names or not count:
+            return {}
+        spread = self.budget.spread
+        if spread in ("global", "lamp", "normalised-global"):
+            return _one_threshold(names, self._comparable(spread), count)
+        sizes = np.array([self.sizes[n] for n in names], np.int64)
+        counts = counts_for(count, sizes, self._levels(spread, names))
+        masks: dict[str, Bools] = {}
+        for name, number in zip(names, counts.tolist(), strict=True):
+            masks |= lowest((name,), self.scores, number)
+        return masks
+
+    def _comparable(self, spread: str) -> Callable[[str], Array]:
+        """Scores of different layers on one scale. Those of LAMP take sorting, and are kept."""
+        if spread == "normalised-global":
+            return lambda name: normalised(self.scores(name))
+        if spread == "global":
+            return self.scores
+        kept: dict[str, Array] = {}
+
+        def scores(name: str) -> Array:
+            if name not in kept:
+                kept[name] = lamp(self.scores(name))
+            return kept[name]
+
+        return scores
+
+    def _levels(self, spread: str, names: tuple[str, ...]) -> Levels:
+        if spread == "erk":
+            return erk_levels([[self.graph.weights[n].shape] for n in names])
+        if spread == "sensitivity" and self.budget.sensitivity is not None:
+            known = table_names(self.budget.sensitivity)
+            group_of = {t: group for group, tensors in producers(self.coupling).items() for t in tensors}
+            rows = [n if n in known else group_of.get(n, n) for n in names]
+            return sensitivity_levels(self.budget.sensitivity, rows, [True] * len(rows))
+        rates = weight_rates(self.graph, self.budget.preset)
+        return preset_levels([rates.get(n, 0.0) for n in names])
+
+
+def _check_budget(budget: Budget) -> None:
     if budget.has_target:
+        words = " and ".join(budget.targets)
         raise OptionError(
-            "a target on parameters or MACs cannot be met by zeroing single weights: shapes stay as they are",
+            f"a target ({words}) cannot be met by zeroing single weights: shapes stay as they are",
             "Give a ratio, or remove whole units.",
         )
     if (budget.round_to or 1) > 1:
         raise OptionError(f"round_to={budget.round_to} has no meaning for single weights", "Leave it out.")
-    graph: Graph = coupling.graph
-    sizes = {t: prod(graph.weights[t].shape) for t in prunable_weights(graph, include_biases=budget.include_biases)}
-    ratios = _ratios(coupling, sizes, budget)
-    _check(graph, scores, sizes)
-    masks: dict[str, Bools] = {}
-    for name, ratio in ratios.items():
-        if ratio is not None:
-            masks |= lowest((name,), scores.__getitem__, min(share(ratio, sizes[name]), sizes[name] - 1))
-    free = tuple(name for name, ratio in ratios.items() if ratio is None)
-    masks |= _one_threshold(free, scores, share(budget.ratio or 0.0, sum(sizes[n] for n in free)))
-    masks = {name: mask for name, mask in masks.items() if mask.any()}
-    if not masks:
-        raise NothingToPrune(
-            "No weight goes: " + ("the ratio is too small" if sizes else "the model has no layer with a weight matrix"),
-            "Ask for a larger ratio." if sizes else "See `onnxprune inspect`.",
-        )
-    counts = {name: (int(masks[name].sum()) if name in masks else 0, size) for name, size in sizes.items()}
-    reached = Reached(budget.as_dict(), sum(n for n, _ in counts.values()), sum(sizes.values()), counts)
-    return _plan(coupling, masks, scores, budget), reached
+    if budget.pattern is not None and budget.include_biases:
+        raise OptionError(f"pattern {budget.pattern} is for matrices, not for biases", "Leave the biases out.")
 
 
-def prunable_weights(graph: Graph, *, include_biases: bool = False) -> tuple[str, ...]:
-    """Names of the weights that may be masked: matrices and kernels of layers that multiply.
+def _ratios(coupling: Coupling, names: Iterable[str], budget: Budget) -> dict[str, float | None]:
+    """The ratio that is set for each weight, by its own name or by that of its group; None: the others decide.
 
-    That is: constants of linear role with two or more axes longer than 1, read by an operator that has MACs, of the
-    highest rank among its constants. ``include_biases``: all constants of linear role that have an axis.
+    Weights of N:M have the pattern's own ratio, unless they are skipped.
     """
-    linear = linear_weights(graph)
-    if include_biases:
-        return linear
-    return tuple(t for t in linear if sum(d > 1 for d in graph.weights[t].shape) > 1 and _multiplies(graph, t))
-
-
-def _multiplies(graph: Graph, tensor: str) -> bool:
-    rank = len(graph.weights[tensor].shape)
-    for node in _readers(graph, tensor):
-        rule = rule_for(node.domain, node.op)
-        ranks = [len(graph.weights[i].shape) for i in node.inputs if i in graph.weights]
-        if rule is not None and rule.macs is not None and rank >= max(ranks, default=0):
-            return True
-    return False
-
-
-def _readers(graph: Graph, tensor: str) -> Iterator[Node]:
-    """The nodes that work with a constant, seen through those that only move or re-type it."""
-    for node, k in graph.consumers.get(tensor, ()):
-        rule = rule_for(node.domain, node.op)
-        if rule is not None and rule.role(k) is Role.PASS:
-            for output in node.outputs:
-                yield from _readers(graph, output)
-        else:
-            yield node
-
-
-def _ratios(coupling: Coupling, sizes: Mapping[str, int], budget: Budget) -> dict[str, float | None]:
-    """The ratio that is set for each weight, by its own name or by that of its group; None: one threshold for all."""
-    check_names((*budget.group_ratios, *budget.skip), [*sizes, *coupling.by_name], "group or weight")
-    result = {name: budget.ratio_of(name) for name in sizes}
+    names = tuple(names)
+    check_names((*budget.group_ratios, *budget.skip), [*names, *coupling.by_name], "group or weight")
+    result = {name: budget.ratio_of(name) for name in names}
+    pattern = budget.parsed_pattern
+    if isinstance(pattern, KeepOf):
+        result = {name: 0.0 if name in budget.skip else pattern.ratio for name in names}
+    elif budget.spread == "preset" and budget.ratio is None:
+        preset = suggest_ratios(coupling, budget.preset, budget.preset_step, weights=True)
+        result = {name: preset.get(name, 0.0) if ratio is None else ratio for name, ratio in result.items()}
     for group in coupling.groups:
         if group.name in budget.skip or group.name in budget.group_ratios:
             for member in group.weights:
-                if member.tensor in sizes and not member.consumes and member.tensor not in budget.group_ratios:
+                if member.tensor in result and not member.consumes and member.tensor not in budget.group_ratios:
                     result[member.tensor] = budget.ratio_of(group.name)
     return result
 
 
-def _check(graph: Graph, scores: WeightScores, sizes: Mapping[str, int]) -> None:
-    missing = [name for name in sizes if name not in scores]
+def _check_scores(graph: Graph, scores: WeightScores, names: Iterable[str]) -> None:
+    missing = [name for name in names if name not in scores]
     if missing:
         raise DataError(
             f"no scores for weight `{missing[0]}` {list(graph.weights[missing[0]].shape)}"
@@ -125,85 +188,18 @@ def _check(graph: Graph, scores: WeightScores, sizes: Mapping[str, int]) -> None
         )
 
 
-def _one_threshold(names: Sequence[str], scores: WeightScores, count: int) -> dict[str, Bools]:
-    """The ``count`` lowest of all, but one weight, its best, is kept in every layer that would lose all."""
+def _one_threshold(names: tuple[str, ...], scores: Callable[[str], Array], count: int) -> dict[str, Bools]:
+    """The ``count`` lowest of all, but one item, its best, is kept in every layer that would lose all."""
     spared = 0
     while True:
-        masks = lowest(names, scores.__getitem__, count + spared)
+        masks = lowest(names, scores, count + spared)
         whole = [name for name, mask in masks.items() if mask.all()]
         if len(whole) == spared or len(whole) == len(masks):
             break
         spared = len(whole)
     for name in whole:
-        masks[name].reshape(-1)[-1 - int(np.argmax(scores[name].reshape(-1)[::-1]))] = False
+        masks[name].reshape(-1)[-1 - int(np.argmax(scores(name).reshape(-1)[::-1]))] = False
     return masks
-
-
-def lowest(names: Sequence[str], scores: Callable[[str], Array], count: int) -> dict[str, Bools]:
-    """Masks of exactly the ``count`` lowest scores over all arrays; ties go by position, the earlier array first."""
-    if count <= 0 or not names:
-        return {}
-    wide = np.result_type(np.float32, *(scores(name).dtype for name in names))
-    limit, ties = _threshold(lambda prefix, shift: _keys(names, scores, wide, prefix, shift), wide, count)
-    masks = {}
-    for name in names:
-        masks[name], taken = _mask(scores(name), limit, ties)
-        ties -= taken
-    return masks
-
-
-def _mask(values: Array, limit: np.floating[Any], ties: int) -> tuple[Bools, int]:
-    """What lies below the limit, and the first ``ties`` of what equals it; also how many those are."""
-    mask = np.asarray(values < limit)
-    equal = np.flatnonzero(values.reshape(-1) == limit)[:ties]
-    mask.reshape(-1)[equal] = True
-    return mask, equal.size
-
-
-def _threshold(keys_of: Keys, wide: np.dtype[Any], count: int) -> tuple[np.floating[Any], int]:
-    """The ``count``-th lowest value, and how many of the values equal to it are among the ``count`` lowest."""
-    below, prefix = 0, 0  # values with smaller leading bits; the leading bits of the threshold so far
-    for shift in range(8 * wide.itemsize - DIGIT, -1, -DIGIT):
-        tally = np.zeros(1 << DIGIT, np.int64)
-        for keys in keys_of(prefix, shift + DIGIT):
-            digits = (keys >> keys.dtype.type(shift)).astype(np.int64) & ((1 << DIGIT) - 1)
-            tally += np.bincount(digits, minlength=tally.size)
-        upto = np.cumsum(tally) + below
-        digit = int(np.searchsorted(upto, count))
-        below = int(upto[digit] - tally[digit])
-        prefix = prefix << DIGIT | digit
-        if shift == 0:
-            return _value(prefix, wide), count - below
-        if tally[digit] <= FEW:
-            break
-    found = np.sort(np.concatenate(list(keys_of(prefix, shift))))
-    key = found[count - below - 1]
-    return _value(int(key), wide), count - below - int(np.searchsorted(found, key))
-
-
-def _keys(
-    names: Sequence[str], scores: Callable[[str], Array], wide: np.dtype[Any], prefix: int, shift: int
-) -> Iterator[NDArray[Any]]:
-    """All values as unsigned integers of the same order, piece by piece; only those that begin with ``prefix``."""
-    bits = 8 * wide.itemsize
-    unsigned, signed = np.dtype(f"u{wide.itemsize}"), np.dtype(f"i{wide.itemsize}")
-    top = unsigned.type(1 << (bits - 1))
-    for name in names:
-        flat = scores(name).reshape(-1)
-        for start in range(0, flat.size, CHUNK):
-            piece = flat[start : start + CHUNK].astype(wide, copy=False) + wide.type(0)  # -0 becomes 0
-            keys = piece.view(unsigned)
-            keys ^= (piece.view(signed) >> signed.type(bits - 1)).view(unsigned) | top
-            yield keys if shift == bits else keys[keys >> unsigned.type(shift) == unsigned.type(prefix)]
-        del flat
-
-
-def _value(key: int, wide: np.dtype[Any]) -> np.floating[Any]:
-    """The inverse of the order-preserving map."""
-    bits = 8 * wide.itemsize
-    raw = key ^ (1 << (bits - 1)) if key >> (bits - 1) else key ^ ((1 << bits) - 1)
-    value: np.floating[Any] = np.array([raw], np.dtype(f"u{wide.itemsize}")).view(wide)[0]
-    return value
 
 
 def _plan(coupling: Coupling, masks: Mapping[str, Bools], scores: WeightScores, budget: Budget) -> Plan:

@@ -1,0 +1,158 @@
+"""A latency target met by measuring: estimates say where to look, measurements how far they are to be believed.
+
+The number of units that go is known to be too small (what was measured there is above the limit) and large enough
+(within it). Between the two ends estimates are mapped to milliseconds by a straight line, and the number is tried next
+at which that line meets the limit; where estimates do not tell anything between the ends apart, the middle is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune.allocate.choice import Choice
+from onnxprune.allocate.goals import LATENCY, Estimate, Goals
+from onnxprune.allocate.reached import TargetReached
+from onnxprune.errors import BudgetError, NothingToPrune
+from onnxprune.plan import Plan
+
+__all__ = ["Measure", "MeasuredSearch"]
+
+Bools = NDArray[np.bool_]
+
+# Milliseconds of the whole model and of what a plan leaves of it, timed in turns.
+Measure = Callable[[Plan], tuple[float, float]]
+
+ROUNDS = 9  # measurements at most
+AIM = 0.97  # of the limit: where a measured latency should come to lie
+NEAR = 0.93  # of the limit: what is measured between there and the limit is taken at once
+WITHIN = 1.1  # times the limit: what still counts as met where nothing better was found, as measurements scatter
+
+
+class MeasuredSearch:
+    """The search for one allocation. ``found``: (milliseconds over limit, what goes, what was reached) so far."""
+
+    def __init__(
+        self, choice: Choice, goals: Goals, estimate: Estimate, measure: Callable[[Bools], tuple[float, float]]
+    ):
+        self.choice, self.goals, self.estimate, self.time = choice, goals, estimate, measure
+        self.found: list[tuple[float, Bools, TargetReached]] = []
+        self.limit = goals.goals[LATENCY].most
+        self.before = goals.goals[LATENCY].before
+        self._estimates: dict[bytes, float] = {}
+
+    def run(self, *, fill: bool) -> tuple[Bools, TargetReached]:
+        """What goes, and its latency. ``fill``: give back blocks of channels where there is room left.
+
+        Raises BudgetError where a target is out of reach, NothingToPrune where all are met as it is.
+        """
+        slow, fast = self._least() - 1, self.choice.order.size
+        ends: dict[int, float] = {}  # number of units that go -> milliseconds measured
+        number = self._first(slow, fast, self.limit)
+        for _ in range(ROUNDS):
+            ends[number] = self._measure(self.choice.gone(number))
+            if ends[number] <= self.limit:
+                fast = number
+                if ends[number] >= NEAR * self.limit:
+                    break
+            elif number == self.choice.order.size:
+                break
+            else:
+                slow = number
+            following = self._next(slow, fast, ends, number)
+            if following is None:
+                break
+            number = following
+        if fill:
+            self._fill()
+        return self._best()
+
+    def _least(self) -> int:
+        """The smallest number with which all other targets are met."""
+        low, high = -1, self.choice.order.size
+        if self.goals.missed(self.choice.gone(high), latency=False):
+            raise self.goals.out_of_reach(self.choice.gone(high))
+        while high - low > 1:
+            middle = (low + high) // 2
+            missed = self.goals.missed(self.choice.gone(middle), latency=False)
+            low, high = (middle, high) if missed else (low, middle)
+        return high
+
+    def _first(self, slow: int, fast: int, most: float) -> int:
+        """The smallest number above ``slow`` with an estimate of ``most`` or less; ``fast`` where there is none."""
+        while fast - slow > 1:
+            middle = (slow + fast) // 2
+            slow, fast = (slow, middle) if self._estimated(middle) <= most else (middle, fast)
+        return fast
+
+    def _estimated(self, number: int) -> float:
+        gone = self.choice.gone(number)
+        key = gone.tobytes()
+        if key not in self._estimates:
+            self._estimates[key] = self.estimate(self.goals.units(gone))
+        return self._estimates[key]
+
+    def _measure(self, gone: Bools) -> float:
+        before, after = self.time(gone)
+        self.before = before
+        self.limit = self.goals.allowed(before)
+        if before <= self.limit and not self.goals.missed(self.choice.gone(0), latency=False):
+            raise NothingToPrune(
+                f"The model takes {before:.4g} ms, which is within the target already.", "Ask for a smaller number."
+            )
+        if not self.goals.missed(gone, latency=False):
+            self.found.append((after / self.limit, gone, self.goals.measured(before, after)))
+        return after
+
+    def _next(self, slow: int, fast: int, ends: dict[int, float], last: int) -> int | None:
+        """A number between the ends that removes something else than they do; None where there is none."""
+        aim = AIM * self.limit
+        scale = ends[last] / self._estimated(last)
+        wanted = aim / scale
+        if slow in ends or slow < 0:
+            slow_ms, slow_estimate = ends.get(slow, self.before), self._estimated(max(slow, 0))
+            fast_ms, fast_estimate = ends.get(fast, scale * self._estimated(fast)), self._estimated(fast)
+            if slow_ms > aim > fast_ms:
+                wanted = slow_estimate + (fast_estimate - slow_estimate) * (slow_ms - aim) / (slow_ms - fast_ms)
+        number = self._first(slow, fast, wanted)
+        tried = {self.choice.gone(n).tobytes() for n in ends}
+        while self.choice.gone(number).tobytes() in tried:
+            if fast - slow <= 1:
+                return None
+            number = (slow + fast) // 2
+            same = self.choice.gone(number)
+            if slow >= 0 and np.array_equal(same, self.choice.gone(slow)):
+                slow = number
+            else:
+                fast = number
+        return number
+
+    def _fill(self) -> None:
+        """Blocks come back by their estimates, scaled to what was measured."""
+        within = [f for f in self.found if f[0] <= 1]
+        if not within or max(used for used, _, _ in within) >= NEAR:
+            return
+        used, best, _ = max(within, key=lambda f: f[0])
+        scale = used * self.limit / self.estimate(self.goals.units(best))
+
+        def meets(gone: Bools) -> bool:
+            fits = scale * self.estimate(self.goals.units(gone)) <= AIM * self.limit
+            return fits and not self.goals.missed(gone, latency=False)
+
+        filled = self.choice.filled(best, meets)
+        if not np.array_equal(filled, best):
+            self._measure(filled)
+
+    def _best(self) -> tuple[Bools, TargetReached]:
+        """What was measured within the limit and nearest to it; where nothing was, the nearest up to 10% above."""
+        within = [f for f in self.found if f[0] <= 1]
+        used, gone, reached = max(within, key=lambda f: f[0]) if within else min(self.found, key=lambda f: f[0])
+        if used > WITHIN:
+            raise BudgetError(
+                f"{LATENCY}: {reached.limit:.4g} of the original's {reached.before:.4g} ms is out of reach: "
+                f"{reached.share:.4g} ({reached.after:.4g} ms) was the best that was measured",
+                f"Ask for {reached.share:.4g} or more, skip fewer groups, or choose another distribution.",
+            )
+        return gone, reached
