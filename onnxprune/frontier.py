@@ -1,35 +1,40 @@
 """Evaluating only what comes after a change: activations of the original at a cut, kept for the whole dataset.
 
 Everything in front of the first node that a removal touches computes what it computed before. So the original is run
-up to there once, and candidates are run from there on. A cut lies between two nodes; what crosses it and has one row
-per sample is kept, what does not (masks, tables, sizes) is computed again from the graph's inputs. A cut is passed
-over where that would take weights, or where its activations would not fit into memory.
+up to there once, and candidates are run from there on. A cut lies between two nodes; what crosses it and was computed
+with weights is kept, batch by batch; the rest (masks, sizes, first states) is computed again from the graph's inputs.
+A cut is passed over where one of its tensors does not hold something of every sample, or where they would not fit into
+memory. A candidate in which what is kept would be another is run as a whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
 from math import prod
 from typing import Any
 
 import numpy as np
+import onnx
+import psutil
 from numpy.typing import NDArray
 
 from onnxprune.cost import one_example
-from onnxprune.data import Dataset, batches, fit
-from onnxprune.extract import crossing, extract, reached_from
+from onnxprune.data import Batch, Dataset, batches, fit
+from onnxprune.evaluate import trimmed
+from onnxprune.extract import crossing, extract, reached_from, reads
 from onnxprune.graph import Graph, build_graph
 from onnxprune.model import Model
 from onnxprune.plan import Plan
 from onnxprune.runtime import model_inputs, session
+from onnxprune.samples import complete_shapes
 from onnxprune.values import Coupling
+from onnxprune.weights import dtype_of
 
 __all__ = ["Frontier", "first_change"]
 
 Array = NDArray[Any]
 
-MEMORY = 1 << 30  # bytes of kept activations
+SHARE = 4  # one part in so many of the memory that is free may hold inputs and activations
 ROWS = 101  # a batch size that no other axis is likely to have
 
 
@@ -45,33 +50,62 @@ class Frontier:
     """The original's activations at a cut that moves forwards through the model."""
 
     def __init__(
-        self, model: Model, dataset: Dataset, *, size: int = 64, provider: str = "auto", threads: int | None = None
+        self,
+        model: Model,
+        dataset: Dataset,
+        *,
+        size: int = 64,
+        provider: str = "auto",
+        threads: int | None = None,
+        memory: int | None = None,
     ) -> None:
-        """``dataset`` is held against the model at once; raises DataError where it does not fit."""
-        self.model = model
-        self.size, self.provider, self.threads = size, provider, threads
-        self.original = fit(dataset, model_inputs(model))
-        self.kept: dict[str, Array] = {}
-        self.position = 0
-        graph = build_graph(model, dict.fromkeys(one_example(model), ROWS))
-        self._rows = self.original.fixed or ROWS
-        self._types = graph.dtypes
-        self._shapes = {n: (self.original.fixed, *(None for _ in s[1:])) for n, s in graph.shapes.items() if s}
-        self._cuts = self._usable(graph)
+        """Hold the dataset against the model; raises DataError where it does not fit.
 
-    def _usable(self, graph: Graph) -> list[tuple[str, ...] | None]:
+        ``size``: samples at a time. ``memory``: bytes for inputs and activations, by default a quarter of what is free.
+        """
+        self.model, self.size = model, size
+        self.provider, self.threads = provider, threads
+        self.data = fit(dataset, model_inputs(model))
+        self.position = 0
+        self.kept: tuple[str, ...] = ()
+        self.whole = 0  # candidates that had to be run from the beginning
+        self._values: list[dict[str, Array]] = []
+        self._head: list[int] = []  # nodes that what is kept depends on
+        room = psutil.virtual_memory().available // SHARE if memory is None else memory
+        given = _input_bytes(self.data)
+        self._stored = list(batches(self.data, size)) if given <= room else None
+        fixed = {name: (self.data.fixed or ROWS, *rows.shape[1:]) for name, rows in self.data.inputs.items()}
+        self.graph = complete_shapes(build_graph(model, one_example(model), fixed=fixed))
+        self._shapes = {name: (None,) * len(shape) for name, shape in self.graph.shapes.items()}
+        self._cuts = self._usable(self.graph, room - given if self._stored else room)
+        self._nodes = [node.SerializeToString(deterministic=True) for node in model.proto.graph.node]
+
+    def _usable(self, graph: Graph, room: int) -> list[tuple[str, ...] | None]:
         """Per node what is kept at the cut behind it; None where there can be no cut."""
         fed = reached_from(graph, graph.inputs)
         heavy = reached_from(graph, [t for t, w in graph.weights.items() if len(w.shape) > 1])
-        samples = len(self.original)
         result: list[tuple[str, ...] | None] = []
-        for names in crossing(graph, fed):
-            known = [n for n in names if n in graph.shapes and n in graph.dtypes]
-            mine = tuple(n for n in known if graph.shapes[n] and graph.shapes[n][0] == self._rows)
-            nbytes = sum(4 * prod(graph.shapes[n][1:]) * samples for n in mine)
-            bad = any(n in heavy for n in names if n not in mine)
-            result.append(None if bad or nbytes > MEMORY else mine)
+        outputs: list[str] = []  # of the whole model, made in front of the cut
+        for node, alive in zip(self.model.proto.graph.node, crossing(graph, fed), strict=True):
+            outputs += (n for n in node.output if n in graph.outputs)
+            names = tuple(dict.fromkeys((*alive, *outputs)))
+            mine = tuple(name for name in names if name in heavy)
+            if all(self._by_sample(graph, name) for name in mine):
+                batch_bytes = sum(dtype_of(graph.dtypes[n]).itemsize * prod(graph.shapes[n]) for n in mine)
+                result.append(mine if batch_bytes * len(self.data) / (self.data.fixed or ROWS) <= room else None)
+            else:
+                result.append(None)
         return result
+
+    def _by_sample(self, graph: Graph, tensor: str) -> bool:
+        """Whether a tensor holds something of every sample. Where the batch is fixed its size does not tell all."""
+        shape = graph.shapes.get(tensor)
+        if shape is None or tensor not in graph.dtypes:
+            return False
+        if self.data.fixed is None:
+            return any(size and size % ROWS == 0 for size in shape)
+        floats = dtype_of(graph.dtypes[tensor]).kind in "fV"  # V: those that NumPy lacks
+        return len(shape) > 1 and (floats or shape[0] == self.data.fixed)
 
     def move(self, node: int) -> None:
         """Go on to the last cut that is not behind node ``node`` of the main graph; never back."""
@@ -79,32 +113,75 @@ class Frontier:
         if target == self.position:
             return
         names = self._cuts[target - 1] or ()
-        missing = [n for n in names if n not in self.kept]
+        missing = tuple(n for n in names if n not in self.kept)
         if missing:
-            found = self._run(self._part(self.model, missing), missing)
-            self.kept = {n: found[n] if n in found else self.kept[n] for n in names}
-        else:
-            self.kept = {n: self.kept[n] for n in names}
-        self.position = target
+            for number, (_, found) in enumerate(self._outputs(self._part(self.model, missing))):
+                self._values[number : number + 1] = [{**self._kept(number), **found}]
+        self._values = [{n: values[n] for n in names} for values in self._values]
+        self.kept, self.position = names, target
+        self._head = _ancestors(self.model.proto.graph, names)
 
-    def _run(self, head: Model, names: Sequence[str]) -> dict[str, Array]:
-        run = session(head, outputs=names, provider=self.provider, threads=self.threads)
-        data = fit(self.dataset, run.inputs)
-        parts: dict[str, list[Array]] = {name: [] for name in names}
-        for batch in batches(data, self.size):
-            for name, values in run.run(batch.feeds).items():
-                parts[name].append(values[: batch.count])
-        return {name: np.concatenate(arrays) for name, arrays in parts.items()}
-
-    @property
-    def dataset(self) -> Dataset:
-        """The graph's inputs and what is kept at the cut, as a dataset for what ``tail`` gives."""
-        return replace(self.original, inputs={**self.original.inputs, **self.kept}, dtypes={})
+    def run(self, candidate: Model) -> Iterator[tuple[Batch, dict[str, Array]]]:
+        """Each batch, with its labels, and a changed model's outputs for it, without rows that only fill up."""
+        names = [value.name for value in candidate.proto.graph.output]
+        tail = self.tail(candidate)
+        ready = () if tail is candidate else self.kept
+        for number, (batch, found) in enumerate(self._outputs(tail)):
+            found |= {name: self._values[number][name] for name in ready if name in names}
+            yield batch, trimmed({name: found[name] for name in names if name in found}, batch)
 
     def tail(self, candidate: Model) -> Model:
-        """The part of a changed model behind the cut; the change must lie behind it as well."""
-        outputs = tuple(value.name for value in candidate.proto.graph.output)
-        return self._part(candidate, outputs) if self.kept else candidate
+        """The part of a changed model behind the cut; all of it where the change reaches in front of the cut."""
+        if not self.kept:
+            return candidate
+        if not self._unchanged(candidate):
+            self.whole += 1
+            return candidate
+        outputs = (value.name for value in candidate.proto.graph.output)
+        return self._part(candidate, [name for name in outputs if name not in self.kept])
+
+    def _unchanged(self, candidate: Model) -> bool:
+        """Whether what is kept is what the candidate would compute: the same nodes and the very same weights."""
+        now = {name: node for node in candidate.proto.graph.node for name in node.output if name}
+        for number in self._head:
+            before = self.model.proto.graph.node[number]
+            after = next((now[name] for name in before.output if name in now), None)
+            if after is None or after.SerializeToString(deterministic=True) != self._nodes[number]:
+                return False
+            weights = (name for name in reads(before) if name in self.model.weights)
+            if any(candidate.weights.get(name) is not self.model.weights[name] for name in weights):
+                return False
+        return True
+
+    def _outputs(self, part: Model) -> Iterator[tuple[Batch, dict[str, Array]]]:
+        """What a part of the model gives for each batch, from what is kept and from the graph's inputs."""
+        run = session(part, provider=self.provider, threads=self.threads, cache=False)
+        names = [info.name for info in run.inputs]
+        for number, batch in enumerate(self._rows()):
+            given = {**batch.feeds, **self._kept(number)}
+            yield batch, run.run({name: given[name] for name in names})
+
+    def _kept(self, number: int) -> dict[str, Array]:
+        return self._values[number] if self.kept else {}
+
+    def _rows(self) -> Iterable[Batch]:
+        return self._stored if self._stored is not None else batches(self.data, self.size)
 
     def _part(self, model: Model, outputs: Sequence[str]) -> Model:
-        return extract(model, tuple(self.kept), outputs, self._types, self._shapes)
+        return extract(model, self.kept, outputs, self.graph.dtypes, self._shapes)
+
+
+def _input_bytes(data: Dataset) -> int:
+    """What keeping all batches takes: nothing for arrays that are in memory already."""
+    columns = (rows for _, rows in data.columns() if not isinstance(rows, np.ndarray))
+    return sum(prod(rows.shape) * rows.dtype.itemsize for rows in columns)
+
+
+def _ancestors(graph: onnx.GraphProto, names: Iterable[str]) -> list[int]:
+    """The nodes that these tensors depend on, in order."""
+    wanted, found = set(names), []
+    for number in range(len(graph.node) - 1, -1, -1):
+        if not wanted.isdisjoint(graph.node[number].output):
+            wanted |= reads(graph.node[number])
+            found.append(number)
+    return found[::-1]

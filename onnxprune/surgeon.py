@@ -213,6 +213,8 @@ class Surgeon:
             for axis, dim in enumerate(value.type.tensor_type.shape.dim):
                 if axis in self.cuts[name] and dim.HasField("dim_value"):
                     dim.dim_value = self.shapes[name][axis]
+                elif axis in self.cuts[name]:  # "4*batch" is not that any more; onnxruntime plans memory by such names
+                    dim.ClearField("dim_param")
 
     def _forget_replaced(self, graph: onnx.GraphProto) -> None:
         """Drop declarations of tensors that no node makes any more."""

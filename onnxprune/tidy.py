@@ -7,6 +7,8 @@ is not ours to remove.
 
 from __future__ import annotations
 
+from collections import Counter
+
 import onnx
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.logger import G_LOGGER
@@ -38,10 +40,12 @@ def live_tensors(proto: onnx.ModelProto) -> frozenset[str]:
 def drop_orphans(editor: ModelEditor, before: onnx.ModelProto) -> None:
     """Remove nodes and constants that had a reader in ``before`` and have none any more."""
     graph = editor.proto.graph
-    lost = live_tensors(before) - live_tensors(editor.proto)
-    kept = [node for node in graph.node if not node.output or not lost.issuperset(o for o in node.output if o)]
-    if len(kept) < len(graph.node):
-        refill(graph.node, kept)
+    made = {name for node in graph.node for name in node.output}
+    if not made.isdisjoint(Counter(used_names(before.graph)) - Counter(used_names(graph))):  # one has fewer readers
+        lost = live_tensors(before) - live_tensors(editor.proto)
+        kept = [node for node in graph.node if not node.output or not lost.issuperset(o for o in node.output if o)]
+        if len(kept) < len(graph.node):
+            refill(graph.node, kept)
     unread = (set(used_names(before.graph)) - set(used_names(graph))) & editor.weights.keys()
     for name in unread:
         del editor.weights[name]

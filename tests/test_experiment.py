@@ -11,11 +11,17 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxprune.errors import GroupNotFound, NothingToPrune, OptionError, PlanMismatch
+from onnxprune.allocate import Floor
+from onnxprune.data import open_dataset
+from onnxprune.errors import BudgetError, DataError, GroupNotFound, NothingToPrune, OptionError, PlanMismatch
+from onnxprune.evaluate import evaluate
 from onnxprune.experiment import Request, analyse, broken_weights, prune, work
-from onnxprune.model import Model, from_proto
+from onnxprune.model import Model, from_proto, load
 from onnxprune.runtime import session
 from tests.nets.light import light
+
+DEMO = Path(__file__).parent.parent / "onnxprune" / "demo_data"
+DIGITS = DEMO / "digits.npz"
 
 
 def weight(name: str, *shape: int, seed: int = 0) -> onnx.TensorProto:
@@ -180,3 +186,76 @@ def test_a_file_that_lists_its_weights_as_inputs() -> None:
     pruned = prune(from_proto(light("shufflenet")), ratio=0.5, round_to=1, verify=False)
     assert pruned.signature == ()
     assert len(pruned.model.proto.graph.input) < len(light("shufflenet").graph.input)
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return load(DEMO / "digits_cnn.onnx")
+
+
+class TestRepairAndMetrics:
+    """On the bundled digits CNN: data in two parts, a repair, floors, what is told about them."""
+
+    def test_repaired_and_measured(self, model: Model) -> None:
+        found = prune(model, ratio=0.5, round_to=1, recover="least-squares", evaluate=True, data=DIGITS, samples=500)
+        assert list(found.evaluations) == ["original", "pruned", "repaired"]
+        original, pruned, repaired = (e.value("accuracy") for e in found.evaluations.values())
+        assert repaired > pruned + 0.6 * (original - pruned)
+        assert found.recovered is not None
+        assert found.recovered.samples == 500
+        assert dict(found.model.metadata)["onnxprune.recover"] == "least-squares"
+        assert found.proof is not None, "the removal is proven, then repaired"
+        assert any("train" in line for line in found.data)
+        assert found.plan.recipe["recover"] == "least-squares"
+
+    def test_the_repair_of_a_criterion_is_its_default(self, model: Model) -> None:
+        found = prune(model, ratio=0.5, round_to=1, criterion="obspa", data=DIGITS, samples=200, verify=False)
+        assert found.recovered is not None
+        bare = prune(model, ratio=0.5, round_to=1, criterion="obspa", data=DIGITS, samples=200, recover="none")
+        assert bare.recovered is None
+
+    def test_the_largest_removal_that_holds_its_floor(self, model: Model) -> None:
+        floor = Floor("accuracy", 0.9)
+        found = prune(model, ratio=0.9, round_to=1, floors=[floor], data=DIGITS, verify=False)
+        assert found.floors
+        assert found.evaluations["pruned"].value("accuracy") >= 0.9
+        assert 0 < found.reached.ratio < 0.9
+        more = prune(model, ratio=min(found.reached.ratio + 0.1, 0.9), round_to=1, data=DIGITS, evaluate=True)
+        assert more.evaluations["pruned"].value("accuracy") < 0.9
+
+    def test_a_floor_that_the_original_misses(self, model: Model) -> None:
+        worst = min(evaluate(model, open_dataset(DIGITS)).per_class, key=lambda report: report.recall)
+        with pytest.raises(
+            BudgetError, match=f"the original model already misses 1 of 1 floors: recall of class '{worst.name}'"
+        ):
+            prune(model, ratio=0.5, floors=[Floor("recall", worst.recall + 1e-3, worst.name)], data=DIGITS)
+
+    def test_a_floor_needs_data(self, model: Model) -> None:
+        with pytest.raises(DataError, match="metrics need data"):
+            prune(model, ratio=0.5, floors=[Floor("accuracy", 0.9)])
+
+    def test_without_labels_the_original_is_the_measure(self, model: Model) -> None:
+        bare = {"x": np.asarray(open_dataset(DIGITS).inputs["x"])[:100]}
+        found = prune(model, ratio=0.5, round_to=1, evaluate=True, data=bare)
+        assert found.evaluations["original"].value("agreement") == 1
+        assert found.evaluations["pruned"].value("agreement") < 1
+
+    def test_nan_in_the_data_is_named_by_row(self, model: Model) -> None:
+        x = np.asarray(open_dataset(DIGITS).inputs["x"])[:60].copy()
+        x[7, 0, 0, 0] = np.nan
+        with pytest.raises(DataError, match=r"NaN or Inf in 1 rows .*: 7"):
+            prune(model, ratio=0.5, round_to=1, data={"x": x})
+
+    def test_made_up_inputs_are_said_so(self, model: Model) -> None:
+        found = prune(model, ratio=0.5, round_to=1, recover="bias", verify=False)
+        assert found.data == (
+            "Repaired on made-up inputs: give some of your own with --data, which repairs far better.",
+        )
+
+    def test_targets_and_a_pattern_by_name(self, model: Model) -> None:
+        small = prune(model, target_bytes="80KB", round_to=1, verify=False)
+        assert [t.name for t in small.reached.targets] == ["target_bytes"]
+        sparse = prune(model, pattern="1:4", skip=["conv1.weight"])
+        assert sparse.masked
+        values = sparse.model.weights["conv2.weight"].array().reshape(32, 6, 4, 9)
+        assert ((values != 0).sum(axis=2) <= 1).all()

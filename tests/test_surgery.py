@@ -205,3 +205,15 @@ def test_sizes_that_are_divided_down_to_nothing() -> None:
     removed = remove(model, coupling, plan)
     assert all(np.isfinite(v).all() for v in run(removed, feeds_for(model, 3)).values())
     assert prove(model, coupling, plan, removed).ok
+
+
+def test_a_symbolic_size_that_was_cut_keeps_no_name() -> None:
+    """`4*batch` rows are `2*batch` after the cut; onnxruntime reuses buffers of sizes that have one name."""
+    model = from_proto(export("encoder_torch_layer", "dynamo"))
+    coupling = couple(model)
+    heads = next(g for g in coupling.groups if g.name.endswith("(heads)"))
+    plan = Plan(model.hash, {heads.name: np.arange(heads.units // 2)}, {heads.name: heads.units})
+    masked, removed = mask(model, coupling, plan), remove(model, coupling, plan)
+    named = {d.dim_param for v in model.proto.graph.value_info for d in v.type.tensor_type.shape.dim}
+    assert "4*batch" in named, "the exporter names it otherwise now"
+    assert_same(masked, removed, feeds_for(model, 3))

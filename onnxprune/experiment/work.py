@@ -20,7 +20,7 @@ from onnxprune.allocate import (
 )
 from onnxprune.cost import CostModel, cost, one_example
 from onnxprune.criteria import Scores, Settings, find, score, score_weights
-from onnxprune.data import Dataset, Source, fit
+from onnxprune.data import Dataset, Source, batches, fit
 from onnxprune.errors import DataError, NothingToPrune, OnnxPruneError
 from onnxprune.evaluate import Evaluation, evaluate
 from onnxprune.experiment.analysis import analyse, broken_weights
@@ -179,17 +179,21 @@ class Work:
         return proof
 
     def proven_rows(self, dataset: Dataset) -> dict[str, Any]:
-        """The samples that a proof runs on."""
+        """The samples that a proof runs on. Raises DataError for NaN in them."""
         fitted = fit(dataset, model_inputs(self.model))
-        return fitted.head(max(PROVEN, 2 * (fitted.fixed or 1)))
+        count = max(PROVEN, 2 * (fitted.fixed or 1))
+        for _ in batches(fitted, limit=count):
+            pass
+        return fitted.head(count)
 
     def evaluation(self, model: Model) -> Evaluation:
-        """Metrics of one model. Raises DataError where there are no data, or no labels."""
+        """Metrics of one model; without labels how close it is to the original. Raises DataError without data."""
         if self.data.measured is None:
             raise DataError("metrics need data, and none are given", "Give them with --data.")
         with self.stage("evaluate", "evaluating"):
             return evaluate(
                 model, self.data.measured, curves="none",
+                original=self.inlined if self.data.measured.labels is None else None,
                 provider=self.request.provider, threads=self.request.threads, progress=self.progress,
             )  # fmt: skip
 

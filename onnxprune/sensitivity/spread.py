@@ -1,0 +1,82 @@
+"""Portions over the workers of an executor.
+
+What all portions have in common goes to each worker once: as a file for processes of this machine, or in the way that a
+cluster has for it (``share``). A worker, that is a thread of a process, keeps its desk from one portion to the next;
+since portions are handed out in the order of the model, its frontier moves forwards.
+"""
+
+from __future__ import annotations
+
+import pickle
+import tempfile
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Executor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onnxprune.sensitivity.desk import Desk, Portion, Work
+from onnxprune.sensitivity.table import Failure, Row
+
+__all__ = ["Share", "spread"]
+
+# Takes the work, gives what stands for it in a call of ``submit``; the worker gets the work itself.
+Share = Callable[[Work], Any]
+
+_MINE = threading.local()
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """Work in a file of this machine."""
+
+    path: Path
+
+    def load(self) -> Work:
+        work: Work = pickle.loads(self.path.read_bytes())  # noqa: S301 - this process, or the one above it, wrote it
+        return work
+
+
+def spread(
+    work: Work, portions: Sequence[Portion], executor: Executor, share: Share | None = None
+) -> Generator[Row | Failure]:
+    """Rows as portions are finished. What has not begun is cancelled when the caller stops listening."""
+    with _shared(work) if share is None else _handed(share(work)) as handle:
+        futures = [executor.submit(_measure, handle, portion) for portion in portions]
+        try:
+            for future in as_completed(futures):
+                yield from future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+@contextmanager
+def _shared(work: Work) -> Iterator[_Shared]:
+    with tempfile.TemporaryDirectory(prefix="onnxprune-") as folder:
+        path = Path(folder, "work.pickle")
+        with path.open("wb") as file:
+            pickle.dump(work, file, protocol=pickle.HIGHEST_PROTOCOL)
+        yield _Shared(path)
+
+
+@contextmanager
+def _handed(handle: Any) -> Iterator[Any]:
+    yield handle
+
+
+def _measure(handle: _Shared | Work, portion: Portion) -> list[Row | Failure]:
+    """In the worker."""
+    return list(_desk(handle).measure(portion))
+
+
+def _desk(handle: _Shared | Work) -> Desk:
+    """The desk that this worker has for this work."""
+    key = str(handle.path) if isinstance(handle, _Shared) else handle.key
+    if getattr(_MINE, "key", None) != key:
+        _MINE.desk = Desk(handle.load() if isinstance(handle, _Shared) else handle)
+        _MINE.key = key
+    desk: Desk = _MINE.desk
+    return desk
