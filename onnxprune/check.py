@@ -92,9 +92,10 @@ def _header(model: onnx.ModelProto) -> Iterator[Problem]:
         yield Problem("the model has no IR version")
     if model.ir_version >= 3 and not model.opset_import:
         yield Problem("the model names no opset, so that its operators have no meaning")
-    for domain, times in Counter(o.domain for o in model.opset_import).items():
+    named = {(o.domain, o.version) for o in model.opset_import}  # skl2onnx names one twice, which does no harm
+    for domain, times in Counter(domain for domain, _ in named).items():
         if times > 1:
-            yield Problem(f"the model imports the opset of domain `{domain or 'ai.onnx'}` {times} times")
+            yield Problem(f"the model imports {times} opsets of domain `{domain or 'ai.onnx'}`")
 
 
 def _scope(scope: _Scope, outer: tuple[set[str], ...]) -> Iterator[Problem]:

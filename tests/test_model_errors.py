@@ -258,12 +258,19 @@ STRUCTURE = {
     "no operator": (chain(node("", ["x"], ["y"], name="n")), "node `n` has no operator"),
     "no opset": (chain(node("Relu", ["x"], ["y"]), opsets={"": 1}), "names no opset"),
     "no IR version": (chain(node("Relu", ["x"], ["y"])), "no IR version"),
-    "two opsets": (chain(node("Relu", ["x"], ["y"])), "imports the opset of domain `ai.onnx` 2 times"),
+    "two opsets": (chain(node("Relu", ["x"], ["y"])), "imports 2 opsets of domain `ai.onnx`"),
     "nameless initializer": (chain(node("Relu", ["x"], ["y"]), weights={"": values(2)}), "one of the initializers"),
 }  # fmt: skip
 del STRUCTURE["no opset"][0].opset_import[:]
 STRUCTURE["no IR version"][0].ClearField("ir_version")
 STRUCTURE["two opsets"][0].opset_import.append(helper.make_opsetid("", 19))
+
+
+def test_an_opset_that_is_named_twice_is_one() -> None:
+    """As skl2onnx writes a logistic regression."""
+    twice = chain(node("Relu", ["x"], ["y"]))
+    twice.opset_import.append(twice.opset_import[0])
+    assert from_proto(twice).hash
 
 
 @pytest.mark.parametrize(("content", "words"), STRUCTURE.values(), ids=STRUCTURE)
