@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 LARGEST = 1 << 29  # bytes of h of one layer: 8192 columns
 TOGETHER = 1 << 30  # bytes of all h that are held at once
-PIECE = 1 << 25  # bytes of columns that are multiplied at once
+PIECE = 1 << 26  # bytes of columns that are multiplied at once
 PER_COLUMN = 20  # samples per column
 WORK = 2e11  # multiplications of one layer from which on fewer samples per column must do
 CHEAP = 1 << 13  # samples that are taken in any case, where there are so many: many positions make a fair draw
@@ -75,6 +75,7 @@ class Gram:
         self.sum_y: Floats = np.zeros(0)
         self._rng = np.random.default_rng(seed)
 
+    @np.errstate(invalid="ignore", over="ignore")  # what is not finite is found in the sums
     def add(self, x: Array, y: Array | None = None) -> None:
         """Take in one batch of the layer's input, and of its output (or what the output should be) where wanted.
 
@@ -143,7 +144,11 @@ class Gram:
                 self.xy = np.zeros((*shape, y.shape[2]))
         self.count += x.shape[1]
         self.sum_x += x.sum(1)
-        self.h += np.square(x).sum(1) if self.diagonal else [part.T @ part for part in x]  # half the work of a batch
+        if self.diagonal:
+            self.h += np.square(x).sum(1)
+        else:
+            for g, part in enumerate(x):  # one by one: a product with itself is half the work
+                self.h[g] += part.T @ part
         if y is not None:
             self.sum_y += y.sum(1)
             self.yy += np.square(y).sum(1)
@@ -207,37 +212,27 @@ def grams(  # noqa: PLR0913 - one argument for each way of running a model
     share one object otherwise. ``limit``: examples that are looked at, drawn from the seed, each class in its share;
     by default as many as give `enough` samples, 256 to 2048. Raises as ``stream`` does, and UnsupportedModel.
     """
-    running = {"provider": provider, "threads": threads}
+    if not layers:
+        return []
+    running: dict[str, Any] = {"provider": provider, "threads": threads}
     inputs = [layer.input for layer in layers]
-    _, first = next(stream(model, dataset, inputs, limit=1, **running))  # type: ignore[arg-type]
-    samples = [_samples(layer, first[layer.input].shape) for layer in layers]
-    one = np.zeros(1, np.int64)
-    wanted = [enough(layer.columns(first[layer.input], one).shape[2]) for layer in layers]
-    if limit is None:
-        needed = max((ceil(w / s) for w, s in zip(wanted, samples, strict=True)), default=0)
-        limit = min(max(needed, FEWEST), MOST)
-    data = dataset.subset(limit, seed)
-    found: dict[Hashable, Gram] = {}
+    _, first = next(stream(model, dataset, inputs, limit=1, **running))
+    needs = [_need(layer, first[layer.input]) for layer in layers]
+    data = dataset.subset(limit or min(max(FEWEST, *(ceil(wanted / each) for wanted, each in needs)), MOST), seed)
+    found: dict[Hashable, tuple[Gram, str | None]] = {}
     result = []
-    for k, (layer, w, s) in enumerate(zip(layers, wanted, samples, strict=True)):
-        share = min(max(w, CHEAP) / (s * len(data)), 1.0)
-        gram = Gram(layer, share=share, seed=seed, diagonal=diagonal)
-        result.append(found.setdefault(layer.reads if outputs is None else k, gram))
-    targets = {id(g): t for g, t in zip(result, outputs or (), strict=True)} if outputs else {}
-    every = {id(g): g for g in result}.values()
-    for _, values in stream(
-        model,
-        data,
-        [*inputs, *(outputs or ())],
-        size=size,
-        progress=progress,
-        **running,  # type: ignore[arg-type]
-    ):
-        for gram in every:
-            gram.add(values[gram.layer.input], values[targets[id(gram)]] if targets else None)
+    for k, (layer, (wanted, each)) in enumerate(zip(layers, needs, strict=True)):
+        share = min(max(wanted, CHEAP) / (each * len(data)), 1.0)
+        mine = Gram(layer, share=share, seed=seed, diagonal=diagonal), outputs[k] if outputs else None
+        result.append(found.setdefault(k if outputs else layer.reads, mine)[0])
+    for _, values in stream(model, data, [*inputs, *(outputs or ())], size=size, progress=progress, **running):
+        for gram, output in found.values():
+            gram.add(values[gram.layer.input], None if output is None else values[output])
     return result
 
 
-def _samples(layer: Matrix, shape: Sequence[int]) -> int:
-    """Samples of one example, from the shape that its values have."""
-    return max(layer.positions(shape), 1) * (shape[0] if len(shape) and not layer.convolves else 1)
+def _need(layer: Matrix, x: Array) -> tuple[int, int]:
+    """Samples that the layer needs, and how many one example gives; ``x``: its input for one example."""
+    columns = layer.columns(x, np.zeros(1, np.int64)).shape[2]
+    each = max(layer.positions(x.shape), 1) * (1 if layer.convolves or not x.ndim else x.shape[0])
+    return enough(columns), each

@@ -81,6 +81,7 @@ class Classes:
         return result
 
 
+@np.errstate(invalid="ignore", over="ignore")  # what is not finite is found in the sums
 def discrimination_of_units(model: Model, coupling: Coupling, settings: Settings) -> UnitScores:
     """Share of the variance of a unit's mean activation that lies between classes."""
     dataset = sampled(settings)

@@ -74,6 +74,7 @@ def measured_points(coupling: Coupling) -> dict[str, tuple[ReadPoint, ...]]:
     return {name: tuple(p for p in points if is_measured(coupling, p.tensor)) for name, points in found.items()}
 
 
+@np.errstate(invalid="ignore", over="ignore")  # what is not finite is found in the sums
 def at_read_points(
     model: Model, coupling: Coupling, settings: Settings, make: Callable[[int], R], *values: Callable[[R], Floats]
 ) -> list[dict[str, Floats]]:
@@ -88,8 +89,7 @@ def at_read_points(
     for (tensor, _), reducer in reducers.items():
         by_tensor.setdefault(tensor, []).append(reducer)
     if by_tensor:
-        with NOT_FINITE:
-            reduce(model, sampled(settings), by_tensor, **running(settings))
+        reduce(model, sampled(settings), by_tensor, **running(settings))
     result: list[dict[str, Floats]] = [{} for _ in values]
     for group in coupling.groups:
         for value, found in zip(values, result, strict=True):

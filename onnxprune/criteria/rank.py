@@ -95,6 +95,7 @@ class Kind:
         return float(STEPS * self.count * self.height * self.width * min(self.height, self.width))
 
 
+@np.errstate(invalid="ignore", over="ignore")  # what is not finite is found in the sums
 def rank_of_units(model: Model, coupling: Coupling, settings: Settings) -> UnitScores:
     """Mean rank of the feature maps."""
     points = measured_points(coupling)

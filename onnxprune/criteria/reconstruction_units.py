@@ -243,7 +243,8 @@ CRITERIA = (
     ),
     Criterion(
         "obspa",
-        "the same when the units that stay make up for it: sum over rows of w_u ([H^-1]_uu)^-1 w_u'",
+        "growth of the squared error of the layers that read the unit when it goes in its turn and the others make up "
+        "for it: sum over rows of w_u ([H^-1]_uu)^-1 w_u'",
         obspa_of_units,
         needs=("data",),
         paper="arXiv:2403.18955",

@@ -7,6 +7,7 @@ is inputs of convolutions, get the statistics that natural ones have: a spectrum
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from onnxprune.data import Dataset
 from onnxprune.graph import Graph, build_graph
 from onnxprune.linear import CONVOLUTIONS
 from onnxprune.model import Model
+from onnxprune.runtime import model_inputs
 from onnxprune.samples import complete_shapes, generate
 
 __all__ = ["made_up"]
@@ -28,9 +30,14 @@ STEEPEST = 2.0
 CONTRAST, BRIGHTNESS = 0.7, 0.5  # spread of the logarithm of the one, of the other
 
 
-def made_up(model: Model, count: int, seed: int = 0) -> Dataset:
-    """``count`` samples of every input (as many as the model takes at once, where that is fixed)."""
-    graph = complete_shapes(build_graph(model, dict.fromkeys(one_example(model), count)))
+def made_up(model: Model, count: int, seed: int = 0, *, shapes: Mapping[str, Sequence[int]] | None = None) -> Dataset:
+    """``count`` samples of every input (as many as the model takes at once, where that is fixed).
+
+    ``shapes``: of a sample of an input, with any number in the place of the samples.
+    """
+    insists = {info.name for info in model_inputs(model) if info.shape and isinstance(info.shape[0], int)}
+    fixed = {n: (shape[0] if n in insists else count, *shape[1:]) for n, shape in (shapes or {}).items()}
+    graph = complete_shapes(build_graph(model, dict.fromkeys(one_example(model), count), fixed=fixed))
     inputs = generate(graph, seed=seed)
     rng = np.random.default_rng(seed)
     for name, values in inputs.items():

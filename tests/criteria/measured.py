@@ -72,7 +72,7 @@ def data_for(model: Model, count: int = 6) -> Dataset:
         if info.name not in model.weights:
             shape = (count, *(d.dim_value or 9 for d in info.type.tensor_type.shape.dim[1:]))
             whole = info.type.tensor_type.elem_type == TensorProto.INT64
-            columns[info.name] = rng.integers(0, 9, shape) if whole else rng.normal(size=shape).astype(np.float32)
+            columns[info.name] = rng.integers(0, 2, shape) if whole else rng.normal(size=shape).astype(np.float32)
     return Dataset(columns)
 
 
