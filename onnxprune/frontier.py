@@ -30,7 +30,7 @@ from onnxprune.samples import complete_shapes
 from onnxprune.values import Coupling
 from onnxprune.weights import dtype_of
 
-__all__ = ["Frontier", "first_change"]
+__all__ = ["SHARE", "Frontier", "first_change", "positions"]
 
 Array = NDArray[Any]
 
@@ -39,11 +39,34 @@ ROWS = 101  # a batch size that no other axis is likely to have
 
 
 def first_change(coupling: Coupling, plan: Plan) -> int:
-    """The position in the main graph of the first node that reads a constant which the plan cuts."""
-    graph = coupling.graph
-    cut = {m.tensor for name in plan.units for m in coupling.groups[coupling.by_name[name]].weights}
-    cut.update(plan.weights)
-    return min((int(node.where[0]) for t in cut for node, _ in graph.consumers.get(t, ())), default=0)
+    """The position in the main graph of the first node behind which a plan changes what is computed."""
+    groups = (coupling.groups[coupling.by_name[name]] for name in plan.units)
+    tensors = {member.tensor for group in groups for member in group.weights}
+    return _first_reader(coupling, _fed(coupling), {*tensors, *plan.weights})
+
+
+def positions(coupling: Coupling) -> dict[str, int]:
+    """Group -> the position of the first node behind which its removal changes what is computed."""
+    fed = _fed(coupling)
+    return {g.name: _first_reader(coupling, fed, {m.tensor for m in g.weights}) for g in coupling.groups}
+
+
+def _fed(coupling: Coupling) -> frozenset[str]:
+    return reached_from(coupling.graph, coupling.graph.inputs)
+
+
+def _first_reader(coupling: Coupling, fed: frozenset[str], tensors: set[str]) -> int:
+    """The first node that reads one of these constants, or what follows from constants alone, beside other things."""
+    readers, stack, found = coupling.graph.consumers, list(tensors), set[int]()
+    while stack:
+        for node, _ in readers.get(stack.pop(), ()):
+            if fed.isdisjoint(node.outputs):
+                fresh = [name for name in node.outputs if name and name not in tensors]
+                tensors.update(fresh)
+                stack += fresh
+            else:
+                found.add(int(node.where[0]))
+    return min(found, default=0)
 
 
 class Frontier:
@@ -75,7 +98,8 @@ class Frontier:
         given = _input_bytes(self.data)
         self._stored = list(batches(self.data, size)) if given <= room else None
         fixed = {name: (self.data.fixed or ROWS, *rows.shape[1:]) for name, rows in self.data.inputs.items()}
-        self.graph = complete_shapes(build_graph(model, one_example(model), fixed=fixed))
+        graph = build_graph(model, one_example(model), fixed=fixed)
+        self.graph = complete_shapes(graph, provider=provider, threads=threads)
         self._shapes = {name: (None,) * len(shape) for name, shape in self.graph.shapes.items()}
         self._cuts = self._usable(self.graph, room - given if self._stored else room)
         self._nodes = [node.SerializeToString(deterministic=True) for node in model.proto.graph.node]

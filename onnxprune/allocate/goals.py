@@ -1,14 +1,16 @@
 """Targets as numbers that must not be passed, and what a removal leaves of each.
 
 Parameters, MACs and activation memory follow from the sizes of tensors (`cost.CostModel`). The bytes of the file are
-those of the constants, of everything else in it, and of the plan that is written into its metadata. Latency comes from
-whatever estimates it: a function of the units that go, such as a `latency_table.LatencyTable`.
+those of the constants, of everything else in it, and of the plan that is written into its metadata; what surgery does
+to nodes and declared shapes is found out by doing it. Latency comes from whatever estimates it: a function of the units
+that go, such as a `latency_table.LatencyTable`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +21,10 @@ from onnxprune.allocate.reached import TargetReached
 from onnxprune.cost import Cost, CostModel, cost, is_parameter
 from onnxprune.errors import BudgetError, OptionError
 from onnxprune.plan import Plan
+from onnxprune.surgery import remove
 from onnxprune.values import Coupling, Ints
 
-__all__ = ["LATENCY", "Estimate", "Goal", "Goals"]
+__all__ = ["BYTES", "LATENCY", "Estimate", "Goal", "Goals"]
 
 Bools = NDArray[np.bool_]
 
@@ -29,7 +32,8 @@ Bools = NDArray[np.bool_]
 Estimate = Callable[[Mapping[str, Ints]], float]
 
 LATENCY = "target_latency"
-METADATA = 600  # bytes of the entries beside the plan, and of what the command adds to the plan's recipe
+BYTES = "target_bytes"
+METADATA = 300  # bytes of the entries beside the plan, and of what the command adds to the plan's recipe
 COUNTED = {"target_params": "parameters", "target_macs": "macs", "target_memory": "activation_bytes"}
 WORDS = {"target_params": "counted", "target_bytes": "counted"}  # all others are estimated
 
@@ -72,6 +76,7 @@ class Goals:
                 "target_latency needs latencies, and none are given",
                 "Give allocate() a `latency_table.LatencyTable`, or any function of the units that go.",
             )
+        self.structure = 0.0  # bytes that nodes and declared shapes take more than before, once a plan was carried out
         self.goals = {name: self._goal(name, asked) for name, asked in budget.targets.items()}
 
     def _goal(self, name: str, asked: Number) -> Goal:
@@ -93,22 +98,31 @@ class Goals:
         """What is left of one target's amount."""
         if name == LATENCY:
             return self.latency(units) if self.latency is not None else 0.0
-        if name == "target_bytes":
+        if name == BYTES:
             return self._file(left, units)
         return float(getattr(left, COUNTED[name]))
 
     def _file(self, left: Cost, units: Mapping[str, Ints]) -> float:
-        model = self.coupling.graph.model
+        size, parameters = self._original_file
         if not any(u.size for u in units.values()):
-            return float(model.filled().size)
+            return float(size)
         plan = len(self.plan_of(units).to_json().encode())
-        return float(model.filled().size - self._stored() + left.bytes + plan + METADATA)
+        return size - parameters + left.bytes + plan + METADATA + self.structure
 
-    def _stored(self) -> int:
-        """Bytes of the parameters as the file has them: each once, however many nodes read it."""
+    @cached_property
+    def _original_file(self) -> tuple[int, int]:
+        """Bytes of the file, and those of its parameters: each once, however many nodes read it."""
         graph = self.coupling.graph
-        names = {graph.origin.get(t, t): graph.weights[t].nbytes for t in graph.weights if is_parameter(graph, t)}
-        return sum(names.values())
+        stored = {graph.origin.get(t, t): graph.weights[t].nbytes for t in graph.weights if is_parameter(graph, t)}
+        return graph.model.filled().size, sum(stored.values())
+
+    def carry_out(self, gone: Bools) -> float:
+        """Bytes of the file of a removal that is really made; what its structure takes is known from then on."""
+        units = self.units(gone)
+        plan, model = self.plan_of(units), self.coupling.graph.model
+        real = remove(model, self.coupling, plan).filled().size + len(plan.to_json().encode()) + METADATA
+        self.structure += real - self._file(self.model.after_mask(gone), units)
+        return float(real)
 
     def missed(self, gone: Bools, *, latency: bool = True) -> str | None:
         """The first target that this removal does not meet; the latency comes last, it may be slow to know.
@@ -139,7 +153,7 @@ class Goals:
         name = self.missed(best) or next(iter(self.goals))
         found = next(r for r in self.reached(best) if r.name == name)
         unit = " ms" if name == LATENCY else ""
-        amount = f" ({found.after:.4g}{unit})" if name in (LATENCY, "target_bytes") else ""
+        amount = f" ({found.after:.4g}{unit})" if name in (LATENCY, BYTES) else ""
         return BudgetError(
             f"{name}: {found.limit:.4g} of the original is out of reach: with one unit (or one block of channels) left"
             f" in every group that may be pruned, {found.share:.4g}{amount} remains",

@@ -25,22 +25,25 @@ Bools = NDArray[np.bool_]
 # Milliseconds of the whole model and of what a plan leaves of it, timed in turns.
 Measure = Callable[[Plan], tuple[float, float]]
 
-ROUNDS = 9  # measurements at most
+ROUNDS = 9  # plans that are measured at most
 AIM = 0.97  # of the limit: where a measured latency should come to lie
-NEAR = 0.93  # of the limit: what is measured between there and the limit is taken at once
+NEAR = 0.93  # of the limit: what is measured between there and the limit is taken
 WITHIN = 1.1  # times the limit: what still counts as met where nothing better was found, as measurements scatter
 
 
 class MeasuredSearch:
-    """The search for one allocation. ``found``: (milliseconds over limit, what goes, what was reached) so far."""
+    """The search for one allocation. What was measured is told as a share of the limit, since machines drift.
+
+    ``found``: (share of the limit, what goes, what was reached) so far.
+    """
 
     def __init__(
         self, choice: Choice, goals: Goals, estimate: Estimate, measure: Callable[[Bools], tuple[float, float]]
     ):
         self.choice, self.goals, self.estimate, self.time = choice, goals, estimate, measure
         self.found: list[tuple[float, Bools, TargetReached]] = []
-        self.limit = goals.goals[LATENCY].most
-        self.before = goals.goals[LATENCY].before
+        goal = goals.goals[LATENCY]
+        self.whole = goal.before / goal.most  # of the limit, that the model takes as it is
         self._estimates: dict[bytes, float] = {}
 
     def run(self, *, fill: bool) -> tuple[Bools, TargetReached]:
@@ -49,22 +52,18 @@ class MeasuredSearch:
         Raises BudgetError where a target is out of reach, NothingToPrune where all are met as it is.
         """
         slow, fast = self._least() - 1, self.choice.order.size
-        ends: dict[int, float] = {}  # number of units that go -> milliseconds measured
-        number = self._first(slow, fast, self.limit)
+        ends: dict[int, float] = {}  # number of units that go -> share of the limit
+        number: int | None = self._first(slow, fast, self.goals.goals[LATENCY].most)
+        sides: list[bool] = []
         for _ in range(ROUNDS):
-            ends[number] = self._measure(self.choice.gone(number))
-            if ends[number] <= self.limit:
-                fast = number
-                if ends[number] >= NEAR * self.limit:
-                    break
-            elif number == self.choice.order.size:
+            if number is None:
                 break
-            else:
-                slow = number
-            following = self._next(slow, fast, ends, number)
-            if following is None:
+            used = ends[number] = self._measured(self.choice.gone(number))
+            if NEAR <= used <= 1 or (used > 1 and number == self.choice.order.size):
                 break
-            number = following
+            slow, fast = (slow, number) if used <= 1 else (number, fast)
+            sides.append(used <= 1)
+            number = self._next(slow, fast, ends, number, halve=sides[-2:] in ([True] * 2, [False] * 2))
         if fill:
             self._fill()
         return self._best()
@@ -94,36 +93,45 @@ class MeasuredSearch:
             self._estimates[key] = self.estimate(self.goals.units(gone))
         return self._estimates[key]
 
-    def _measure(self, gone: Bools) -> float:
+    def _measured(self, gone: Bools) -> float:
+        """Share of the limit that a removal takes; what seems right is measured twice, against lucky draws."""
+        before, used = self._once(gone)
+        if NEAR <= used <= 1:
+            used = (used + self._once(gone)[1]) / 2
+        if not self.goals.missed(gone, latency=False):
+            self.found.append((used, gone, self.goals.measured(before, used * self.goals.allowed(before))))
+        return used
+
+    def _once(self, gone: Bools) -> tuple[float, float]:
+        """Milliseconds of the whole model, and the share of the limit that the removal takes."""
         before, after = self.time(gone)
-        self.before = before
-        self.limit = self.goals.allowed(before)
-        if before <= self.limit and not self.goals.missed(self.choice.gone(0), latency=False):
+        limit = self.goals.allowed(before)
+        self.whole = before / limit
+        if before <= limit and not self.goals.missed(self.choice.gone(0), latency=False):
             raise NothingToPrune(
                 f"The model takes {before:.4g} ms, which is within the target already.", "Ask for a smaller number."
             )
-        if not self.goals.missed(gone, latency=False):
-            self.found.append((after / self.limit, gone, self.goals.measured(before, after)))
-        return after
+        return before, after / limit
 
-    def _next(self, slow: int, fast: int, ends: dict[int, float], last: int) -> int | None:
-        """A number between the ends that removes something else than they do; None where there is none."""
-        aim = AIM * self.limit
+    def _next(self, slow: int, fast: int, ends: dict[int, float], last: int, *, halve: bool) -> int | None:
+        """A number between the ends that removes something else than they do; None where there is none.
+
+        ``halve``: the line led to the same side twice, and is left for the middle.
+        """
         scale = ends[last] / self._estimated(last)
-        wanted = aim / scale
+        wanted = AIM / scale
         if slow in ends or slow < 0:
-            slow_ms, slow_estimate = ends.get(slow, self.before), self._estimated(max(slow, 0))
-            fast_ms, fast_estimate = ends.get(fast, scale * self._estimated(fast)), self._estimated(fast)
-            if slow_ms > aim > fast_ms:
-                wanted = slow_estimate + (fast_estimate - slow_estimate) * (slow_ms - aim) / (slow_ms - fast_ms)
-        number = self._first(slow, fast, wanted)
+            high, from_ = ends.get(slow, self.whole), self._estimated(max(slow, 0))
+            low, to = ends.get(fast, scale * self._estimated(fast)), self._estimated(fast)
+            if high > AIM > low:
+                wanted = from_ + (to - from_) * (high - AIM) / (high - low)
+        number = (slow + fast) // 2 if halve else self._first(slow, fast, wanted)
         tried = {self.choice.gone(n).tobytes() for n in ends}
         while self.choice.gone(number).tobytes() in tried:
             if fast - slow <= 1:
                 return None
             number = (slow + fast) // 2
-            same = self.choice.gone(number)
-            if slow >= 0 and np.array_equal(same, self.choice.gone(slow)):
+            if slow >= 0 and np.array_equal(self.choice.gone(number), self.choice.gone(slow)):
                 slow = number
             else:
                 fast = number
@@ -135,18 +143,19 @@ class MeasuredSearch:
         if not within or max(used for used, _, _ in within) >= NEAR:
             return
         used, best, _ = max(within, key=lambda f: f[0])
-        scale = used * self.limit / self.estimate(self.goals.units(best))
+        most = AIM / used * self.estimate(self.goals.units(best))
 
         def meets(gone: Bools) -> bool:
-            fits = scale * self.estimate(self.goals.units(gone)) <= AIM * self.limit
-            return fits and not self.goals.missed(gone, latency=False)
+            return self.estimate(self.goals.units(gone)) <= most and not self.goals.missed(gone, latency=False)
 
         filled = self.choice.filled(best, meets)
         if not np.array_equal(filled, best):
-            self._measure(filled)
+            self._measured(filled)
 
     def _best(self) -> tuple[Bools, TargetReached]:
         """What was measured within the limit and nearest to it; where nothing was, the nearest up to 10% above."""
+        if not self.found:
+            raise self.goals.out_of_reach(self.choice.gone(self.choice.order.size))
         within = [f for f in self.found if f[0] <= 1]
         used, gone, reached = max(within, key=lambda f: f[0]) if within else min(self.found, key=lambda f: f[0])
         if used > WITHIN:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from onnxprune.alignment import default_step
 from onnxprune.allocate.budget import Budget, check_names
 from onnxprune.allocate.choice import Choice
-from onnxprune.allocate.goals import LATENCY, Estimate, Goals
+from onnxprune.allocate.goals import BYTES, LATENCY, Estimate, Goals
 from onnxprune.allocate.knapsack import Slopes
 from onnxprune.allocate.measured import Measure, MeasuredSearch
 from onnxprune.allocate.quantities import share
@@ -26,6 +27,7 @@ __all__ = ["allocate_units"]
 
 Bools = NDArray[np.bool_]
 
+TRIES = 4  # removals that are made for a target on bytes
 HINT = "Ask for more, or for less rounding (round_to=1)."
 
 
@@ -48,9 +50,9 @@ def allocate_units(
         choice = work.choice
         gone = choice.gone(choice.nearest(share(budget.ratio or 0.0, int(choice.free.sum()))))
     elif measure is None or latency is None or LATENCY not in work.goals.goals:
-        gone = work.reach()
+        gone = work.within_bytes(work.reach)
     else:
-        gone = work.reach_measured(latency, measure)
+        gone = work.within_bytes(partial(work.reach_measured, latency, measure))
     if not gone.any():
         raise NothingToPrune(f"No unit goes.{_why(coupling, budget, work.choice)}", HINT)
     return work.plan(work.goals.units(gone)), work.result(gone)
@@ -95,6 +97,18 @@ class _Work:
             after=self.model.after_mask(gone),
             targets=tuple(self.seen.get(r.name, r) for r in self.goals.reached(gone)),
         )
+
+    def within_bytes(self, reach: Callable[[], Bools]) -> Bools:
+        """What ``reach`` finds; with a target on bytes, asked again until the file that was made is small enough."""
+        if BYTES not in self.goals.goals:
+            return reach()
+        most = self.goals.goals[BYTES].most
+        self.goals.carry_out(self.choice.gone(self.choice.order.size))
+        for _ in range(TRIES):
+            gone = reach()
+            if self.goals.carry_out(gone) <= most:
+                return gone
+        raise self.goals.out_of_reach(gone)
 
     def reach(self) -> Bools:
         """The fewest units whose removal meets every target."""

@@ -179,7 +179,8 @@ def _ratios(coupling: Coupling, names: Iterable[str], budget: Budget) -> dict[st
 
 
 def _check_scores(graph: Graph, scores: WeightScores, names: Iterable[str]) -> None:
-    missing = [name for name in names if name not in scores]
+    known = set(scores)  # `in` would compute them
+    missing = [name for name in names if name not in known]
     if missing:
         raise DataError(
             f"no scores for weight `{missing[0]}` {list(graph.weights[missing[0]].shape)}"

@@ -15,8 +15,18 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
 __all__ = [
     "Report",
@@ -81,10 +91,20 @@ def plain(value: Any) -> Any:
 
 
 @contextmanager
-def progress(title: str) -> Iterator[Report]:
-    """A progress bar on stderr while the block runs; nothing where stderr is not a terminal."""
+def progress(title: str, *, remaining: bool = False) -> Iterator[Report]:
+    """A progress bar on stderr while the block runs; nothing where stderr is not a terminal.
+
+    ``remaining``: also estimate how long it will take.
+    """
     console = _console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    columns: list[ProgressColumn] = [
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+    ]
+    if remaining:
+        columns += [MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn()]
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(title, total=None)
 
@@ -94,7 +114,7 @@ def progress(title: str) -> Iterator[Report]:
         yield report
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> Table:
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str | Text]], right: Sequence[int] = ()) -> Table:
     """A table; the columns of the numbers in ``right`` are aligned to the right."""
     result = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
     for number, column in enumerate(columns):

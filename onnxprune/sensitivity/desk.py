@@ -68,7 +68,7 @@ class Desk:
 
     def __init__(self, work: Work, coupling: Coupling | None = None) -> None:
         self.work = work
-        self.coupling = coupling or couple(work.model, work.options)
+        self.coupling = coupling or couple(work.model, work.options, provider=work.provider, threads=work.threads)
         self.frontier = self._frontier()
         self.costs = CostModel(self.coupling, self.frontier.graph)
 

@@ -15,7 +15,7 @@ from onnxprune.allocate.budget import check_names
 from onnxprune.criteria import UnitScores
 from onnxprune.data import Dataset
 from onnxprune.errors import DataError, NothingToPrune, OptionError
-from onnxprune.frontier import first_change
+from onnxprune.frontier import positions
 from onnxprune.model import Model
 from onnxprune.plan import Plan
 from onnxprune.sensitivity.desk import Desk, Job, Portion, Work
@@ -24,7 +24,7 @@ from onnxprune.sensitivity.spread import Share, spread
 from onnxprune.sensitivity.table import Failure, Row, Sensitivity, load_sensitivity
 from onnxprune.values import Coupling, Ints
 
-__all__ = ["RATIOS", "scan", "tied_groups"]
+__all__ = ["RATIOS", "in_order", "scan", "tied_groups"]
 
 RATIOS = (0.1, 0.3, 0.5, 0.7, 0.9)
 PAUSE = 2.0  # seconds between two writings of the file: what a crash may cost
@@ -100,6 +100,12 @@ def tied_groups(coupling: Coupling) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(coupling.groups[g].name for g in sorted(c)) for c in clusters if len(c) > 1)
 
 
+def in_order(coupling: Coupling) -> list[str]:
+    """All groups in the order in which the model comes to them."""
+    found = positions(coupling)
+    return sorted(found, key=found.__getitem__)
+
+
 def _check(ratios: Sequence[float]) -> None:
     if not ratios or any(not 0 < r < 1 for r in ratios):
         raise OptionError(f"ratios: got {list(ratios)}, expected numbers between 0 and 1", "For example 0.3,0.5,0.7.")
@@ -128,7 +134,7 @@ class _Book:
         self.scan, self.file = like, file
         self.rows: dict[tuple[str, float], Row] = {(r.group, r.ratio): r for r in (known.rows if known else ())}
         self.failures: dict[tuple[str, float], Failure] = {}
-        self.place = {group.name: number for number, group in enumerate(coupling.groups)}
+        self.place = {name: place for place, name in enumerate(in_order(coupling))}
         self._save()
 
     def add(self, entry: Entry) -> None:
@@ -189,12 +195,9 @@ def _portions(
                     options=coupling.options,
                 )  # fmt: skip
                 jobs.setdefault(together, []).append(Job(name, ratio, plan))
-    portions = (Portion(_change(coupling, mine), tuple(mine)) for mine in jobs.values())
+    found = positions(coupling)
+    portions = (Portion(min(found[name] for name in together), tuple(mine)) for together, mine in jobs.items())
     return tuple(sorted(portions, key=lambda portion: portion.change))
-
-
-def _change(coupling: Coupling, jobs: Sequence[Job]) -> int:
-    return min((first_change(coupling, job.plan) for job in jobs if job.plan.units), default=0)
 
 
 def _lowest(coupling: Coupling, scores: UnitScores, ratio: float) -> Mapping[str, Ints]:

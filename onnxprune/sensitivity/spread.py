@@ -11,16 +11,22 @@ import pickle
 import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Executor, as_completed
+from concurrent.futures import BrokenExecutor, Executor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from onnxprune.data import fit
+from onnxprune.errors import OptionError
+from onnxprune.model import ArrayWeight, MappedWeight
+from onnxprune.runtime import model_inputs
 from onnxprune.sensitivity.desk import Desk, Portion, Work
 from onnxprune.sensitivity.table import Failure, Row
 
-__all__ = ["Share", "spread"]
+__all__ = ["Share", "portable", "spread"]
 
 # Takes the work, gives what stands for it in a call of ``submit``; the worker gets the work itself.
 Share = Callable[[Work], Any]
@@ -48,9 +54,26 @@ def spread(
         try:
             for future in as_completed(futures):
                 yield from future.result()
+        except BrokenExecutor as error:
+            raise OptionError(
+                f"a worker ended without an answer: {error}",
+                "It may have run out of memory: take fewer workers or samples. What was finished is kept, if anywhere.",
+            ) from error
         finally:
             for future in futures:
                 future.cancel()
+
+
+def portable(work: Work) -> Work:
+    """The same with everything in memory, for workers that do not see the files of this machine."""
+    editor = work.model.edit()
+    for name, weight in work.model.weights.items():
+        if isinstance(weight, MappedWeight):
+            editor.set_weight(name, ArrayWeight(np.array(weight.array()), weight.onnx_type))
+    fitted = fit(work.dataset, model_inputs(work.model))
+    inputs = {name: np.asarray(rows) for name, rows in fitted.inputs.items()}
+    labels = None if fitted.labels is None else np.asarray(fitted.labels)
+    return replace(work, model=editor.build(), dataset=replace(fitted, inputs=inputs, labels=labels))
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from onnxprune.runtime import clear_sessions, native, providers, sessions
 from tests.cli.conftest import Call, save
 from tests.cli.test_bad_input import refused
 
-COMMANDS = ("inspect", "prune", "score", "evaluate", "plan apply", "bench", "demo")
+COMMANDS = ("inspect", "prune", "score", "sensitivity", "evaluate", "plan apply", "bench", "demo")
 
 
 @pytest.fixture
@@ -27,6 +27,7 @@ def arguments(call: Call, cnn_file: Path, data_file: Path, tmp_path: Path) -> di
         "inspect": [cnn_file],
         "prune": [cnn_file, "-o", tmp_path / "small.onnx", "--ratio", "0.5", "--data", data_file],
         "score": [cnn_file, "-o", tmp_path / "scores.npz", "--data", data_file],
+        "sensitivity": [cnn_file, "--data", data_file],
         "evaluate": [cnn_file, "--data", data_file],
         "plan apply": [plan, cnn_file, "-o", tmp_path / "small.onnx"],
         "bench": [cnn_file, "--runs", "3"],
