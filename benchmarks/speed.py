@@ -139,12 +139,14 @@ class Clock:
 def alignment(clock: Clock) -> Iterator[Timed]:
     """MobileNetV2 at half the MACs, in several steps."""
     dense = clock.nets["MobileNetV2"]
-    made = [prune(dense, target_macs=0.5, round_to=s, verify=False, threads=clock.threads) for s in (None, 16, 1)]
-    before, *after = clock.against(dense, [found.model for found in made])
-    for found, times, note in zip(made, after, ("this machine's", "", ""), strict=True):
-        step = found.reached.round_to
+    made: dict[int, Model] = {}
+    for asked in (None, 16, 1):  # None, this machine's own, comes first
+        found = prune(dense, target_macs=0.5, round_to=asked, verify=False, threads=clock.threads)
+        made.setdefault(found.reached.round_to, found.model)
+    before, *after = clock.against(dense, list(made.values()))
+    for number, ((step, model), times) in enumerate(zip(made.items(), after, strict=True)):
         name = "not rounded" if step == 1 else f"rounded to {step}"
-        yield Timed("alignment", name, _kept(dense, found.model), before, times, note=note)
+        yield Timed("alignment", name, _kept(dense, model), before, times, note="" if number else "this machine's")
 
 
 def ratios(clock: Clock) -> Iterator[Timed]:
