@@ -250,6 +250,11 @@ def prune_model(
     shapes = shapes_of(shape)
     floors = floors_of(minimum)
     loaded_plan = None if plan is None else Plan.load(plan)
+    if loaded_plan is not None and recover is None and "recover" in loaded_plan.recipe:
+        method = loaded_plan.recipe["recover"]
+        say(
+            f"The plan's model was repaired afterwards: `onnxprune prune --plan` with --recover {method} does that too."
+        )
     check_plot(plot)
     outputs = [path for path in (out, save_plan) if path is not None]
     if save_plan is not None and save_plan.resolve() == out.resolve():

@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from onnxprune.cli.prune import floors_of
 from onnxprune.model import load
 from onnxprune.plan import Plan
 from onnxprune.runtime import session
@@ -198,3 +199,22 @@ class TestProof:
 def test_a_fixed_batch(call: Call, out: Path, tmp_path: Path) -> None:
     path = save(cnn(batch=2), tmp_path / "fixed.onnx")
     assert call("prune", path, "-o", out, *EXACTLY).code == 0
+
+
+def test_a_plan_whose_model_was_repaired_says_so(call: Call, cnn_file: Path, out: Path, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    first = call("prune", cnn_file, "-o", out, "--ratio", "0.5", "--recover", "bias", "--save-plan", plan)
+    assert first.code == 0, first.err
+    assert "made-up inputs" in first.out
+    again = call("prune", cnn_file, "-o", out, "--plan", plan)
+    assert again.code == 0, again.err
+    assert "--recover bias" in again.err
+
+
+def test_floors_are_read(call: Call, cnn_file: Path, out: Path) -> None:
+    result = call("prune", cnn_file, "-o", out, "--ratio", "0.5", "--min", "accuracy")
+    assert result.code == 2
+    assert "expected METRIC=VALUE" in result.err
+    (floor,) = floors_of(["recall:a=b:c=0.5"])
+    assert (floor.metric, floor.label, floor.least, floor.higher) == ("recall", "a=b:c", 0.5, True)
+    assert not floors_of(["loss=0.3"])[0].higher
