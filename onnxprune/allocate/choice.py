@@ -23,6 +23,8 @@ from onnxprune.values import Coupling, Ints
 __all__ = ["Choice"]
 
 Bools = NDArray[np.bool_]
+
+BLOCKS = 4  # that a group has at least, where the step is the machine's
 Floats = NDArray[np.float64]
 
 
@@ -51,7 +53,11 @@ class Choice:
         self.cells = cells_of(coupling)
         self.rank = _rank(self.group, self.scores)  # 0 goes first
         self.rank_in_cell = _rank(self.cells.cell, self.scores)
-        self.steps = [Steps.of(g.units, g.channels, round_to) for g in coupling.groups]
+        by_default = budget.round_to is None
+        self.steps = [
+            Steps.of(g.units, g.channels, narrowed(g.units * g.channels, round_to) if by_default else round_to)
+            for g in coupling.groups
+        ]
         ratios = _ratios(coupling, budget)
         self.open = np.array([r is None for r in ratios], np.bool_)  # groups that compete with each other
         asked = np.array([share(r or 0.0, n) for r, n in zip(ratios, self.sizes.tolist(), strict=True)], np.int64)
@@ -181,6 +187,16 @@ def _rank(part: Ints, scores: Floats) -> Ints:
     rank = np.empty(part.size, np.int64)
     rank[order] = np.arange(part.size) - np.repeat(np.cumsum(counts) - counts, counts)
     return rank
+
+
+def narrowed(channels: int, step: int) -> int:
+    """The machine's step for a group of so many channels: halved until the group has four blocks of it.
+
+    Otherwise rounding would keep narrow groups whole, whatever ratio is asked.
+    """
+    while step > 1 and channels < BLOCKS * step:
+        step //= 2
+    return step
 
 
 def _checked(scores: UnitScores, group: str, units: int) -> Floats:

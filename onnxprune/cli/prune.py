@@ -169,7 +169,7 @@ def prune_model(
             "--round-to",
             metavar="N",
             help="Keep a multiple of N channels; 1 means exactly the ratio asked. By default the step that suits this "
-            "machine, measured once.",
+            "machine, measured once, or less in narrow groups.",
             show_default=False,
         ),
     ] = None,
