@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -150,6 +151,14 @@ def test_plot(ending: str, call: Call, cnn_file: Path, data_file: Path, tmp_path
     assert result.code == 0, result.err
     assert f"{picture} written" in result.err
     assert picture.read_bytes().startswith({"html": b"<!", "png": b"\x89PNG", "svg": b"<?xml"}[ending])
+
+
+@pytest.fixture(autouse=True)
+def _interruptible() -> Iterator[None]:
+    """A shell starts what runs in the background with SIGINT ignored, and processes hand that on."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 class TestGoingOn:
