@@ -5,13 +5,15 @@
 Half of the units of every group go by their L2 norm, without rounding. Repairs are fitted on the training part's inputs
 (1024 at most; the function takes no labels) and measured on the held-out part; "made up" has no data at all. Wanted,
 over the nets that lost more than 5 points, of which there must be four: regained / lost >= 0.6 by least squares, each
-repair in less than 10 s. A second table repairs 80% and 90% masked single weights (by l1) the same way.
+repair in less than 10 s. A second table repairs 80% and 90% masked single weights (by l1) the same way. Seconds are
+those of the slowest repair of a row, by the clock and of all processors together.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatch
@@ -44,14 +46,15 @@ SPARSE = (0.8, 0.9)
 
 @dataclass(frozen=True)
 class Outcome:
-    """One net: accuracies, and seconds of the repair by least squares."""
+    """One net: accuracies, and by method those of the repaired net, seconds, and seconds of all processors."""
 
     net: str
     what: str
     original: float
     pruned: float
     repaired: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
+    seconds: dict[str, float] = field(default_factory=dict)
+    processor: dict[str, float] = field(default_factory=dict)
 
     @property
     def lost(self) -> float:
@@ -96,17 +99,18 @@ def repaired(
 ) -> Outcome:
     """One pruned model, repaired in every way that it can be."""
     fitted, held_out = data_of(net)
-    found: dict[str, float] = {}
-    seconds = 0.0
+    found = Outcome(net.rpartition("/")[2], what, accuracy(model, held_out), accuracy(pruned, held_out))
     for method in methods:
         data = None if method == MADE_UP else fitted
+        start = time.process_time()
         try:
             result = recover(model, coupling, plan, pruned, data, method=method.partition(",")[0])
         except NothingToPrune:  # no BatchNormalization
             continue
-        found[method] = accuracy(result.model, held_out)
-        seconds = result.seconds if method == METHODS[-1] else seconds
-    return Outcome(net.rpartition("/")[2], what, accuracy(model, held_out), accuracy(pruned, held_out), found, seconds)
+        found.processor[method] = time.process_time() - start
+        found.seconds[method] = result.seconds
+        found.repaired[method] = accuracy(result.model, held_out)
+    return found
 
 
 def share(outcomes: Sequence[Outcome], method: str) -> tuple[float, int]:
@@ -120,7 +124,8 @@ def rows(outcomes: Sequence[Outcome], methods: Sequence[str]) -> list[list[str]]
     return [
         [
             o.net, o.what, f"{o.original:.1%}", f"{o.pruned:.1%}",
-            *(f"{o.repaired[m]:.1%}" if m in o.repaired else "-" for m in methods), f"{o.seconds:.1f}",
+            *(f"{o.repaired[m]:.1%}" if m in o.repaired else "-" for m in methods),
+            f"{max(o.seconds.values()):.1f}", f"{max(o.processor.values()):.1f}",
         ]
         for o in outcomes
     ]  # fmt: skip
@@ -142,14 +147,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ("Half of the units removed by L2, then repaired: accuracy on held-out data", removed, (*METHODS, MADE_UP)),
         ("Single weights masked by magnitude, then repaired", masked, METHODS[-1:]),
     ):
-        columns = ("net", "gone", "original", "pruned", *methods, "seconds")
+        columns = ("net", "gone", "original", "pruned", *methods, "seconds", "of processor")
         emit(title, columns, rows(outcomes, methods), as_markdown=options.markdown)
     passed = True
     for method in (*METHODS, MADE_UP):
         found, count = share(removed, method)
         print(f"{method}: regained / lost = {found:.2f} over {count} nets that lost more than {LOST:.0%}")
         if method == METHODS[-1]:
-            slow = [o.net for o in removed if o.seconds > SECONDS]
+            slow = [o.net for o in removed if max(o.seconds.values()) > SECONDS]
             passed = found >= WANTED and count >= FEWEST and not slow
             print(f"  wanted: {WANTED} over at least {FEWEST}, each in {SECONDS:.0f} s: {'pass' if passed else 'FAIL'}")
     save_json(options.json, {"removed": [asdict(o) for o in removed], "masked": [asdict(o) for o in masked]})

@@ -27,7 +27,7 @@ def extract(
     inputs: Sequence[str],
     outputs: Sequence[str],
     types: Mapping[str, int],
-    shapes: Mapping[str, Sequence[int | None]] | None = None,
+    shapes: Mapping[str, Sequence[int | str | None]] | None = None,
 ) -> Model:
     """The sub-model from ``inputs`` (and graph inputs) to ``outputs``, with the nodes and weights that it needs.
 

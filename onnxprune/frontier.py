@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,12 +31,24 @@ from onnxprune.samples import complete_shapes
 from onnxprune.values import Coupling
 from onnxprune.weights import dtype_of
 
-__all__ = ["SHARE", "Frontier", "first_change", "positions"]
+__all__ = ["Frontier", "first_change", "positions", "spare_memory"]
 
 Array = NDArray[Any]
 
 SHARE = 4  # one part in so many of the memory that is free may hold inputs and activations
+LIMITS = Path("/sys/fs/cgroup")  # where Linux tells a container how much memory it has
 ROWS = 101  # a batch size that no other axis is likely to have
+
+
+def spare_memory() -> int:
+    """Bytes that may be kept: a quarter of what is free on this machine, or in this container."""
+    free = psutil.virtual_memory().available
+    try:
+        most, used = (int((LIMITS / name).read_text()) for name in ("memory.max", "memory.current"))
+        free = min(free, max(most - used, 0))
+    except (OSError, ValueError):  # no such file, or "max"
+        pass
+    return int(free) // SHARE
 
 
 def first_change(coupling: Coupling, plan: Plan) -> int:
@@ -84,7 +97,7 @@ class Frontier:
     ) -> None:
         """Hold the dataset against the model; raises DataError where it does not fit.
 
-        ``size``: samples at a time. ``memory``: bytes for inputs and activations, by default a quarter of what is free.
+        ``size``: samples at a time. ``memory``: bytes for inputs and activations, by default `spare_memory`.
         """
         self.model, self.size = model, size
         self.provider, self.threads = provider, threads
@@ -94,13 +107,13 @@ class Frontier:
         self.whole = 0  # candidates that had to be run from the beginning
         self._values: list[dict[str, Array]] = []
         self._head: list[int] = []  # nodes that what is kept depends on
-        room = psutil.virtual_memory().available // SHARE if memory is None else memory
+        room = spare_memory() if memory is None else memory
         given = _input_bytes(self.data)
         self._stored = list(batches(self.data, size)) if given <= room else None
         fixed = {name: (self.data.fixed or ROWS, *rows.shape[1:]) for name, rows in self.data.inputs.items()}
         graph = build_graph(model, one_example(model), fixed=fixed)
         self.graph = complete_shapes(graph, provider=provider, threads=threads)
-        self._shapes = {name: (None,) * len(shape) for name, shape in self.graph.shapes.items()}
+        self._shapes: dict[str, list[int | str]] = {}
         self._cuts = self._usable(self.graph, room - given if self._stored else room)
         self._nodes = [node.SerializeToString(deterministic=True) for node in model.proto.graph.node]
 
@@ -143,6 +156,7 @@ class Frontier:
                 self._values[number : number + 1] = [{**self._kept(number), **found}]
         self._values = [{n: values[n] for n in names} for values in self._values]
         self.kept, self.position = names, target
+        self._shapes = {name: _declared([values[name].shape for values in self._values]) for name in names}
         self._head = _ancestors(self.model.proto.graph, names)
 
     def run(self, candidate: Model) -> Iterator[tuple[Batch, dict[str, Array]]]:
@@ -193,6 +207,15 @@ class Frontier:
 
     def _part(self, model: Model, outputs: Sequence[str]) -> Model:
         return extract(model, self.kept, outputs, self.graph.dtypes, self._shapes)
+
+
+def _declared(shapes: Sequence[tuple[int, ...]]) -> list[int | str]:
+    """The shape of a tensor of all batches: sizes that differ have a name, and equal sizes have equal names.
+
+    onnxruntime fuses a convolution with an addition only where it knows that shapes agree: 10% of a ResNet's time.
+    """
+    sizes = (tuple(column) for column in zip(*shapes, strict=True))
+    return [each[0] if len(set(each)) == 1 else f"rows {hash(each)}" for each in sizes]
 
 
 def _input_bytes(data: Dataset) -> int:

@@ -16,7 +16,7 @@ from onnxprune.data import Dataset, batches, fit, open_dataset
 from onnxprune.errors import DataError
 from onnxprune.evaluate import trimmed
 from onnxprune.experiment import analyse
-from onnxprune.frontier import Frontier, first_change
+from onnxprune.frontier import Frontier, first_change, spare_memory
 from onnxprune.graph import build_graph
 from onnxprune.model import Model, from_proto, load
 from onnxprune.plan import Plan
@@ -183,6 +183,17 @@ def test_memory() -> None:
     roomy.move(5)
     assert roomy.position == 5
     assert roomy._stored is not None
+
+
+def test_a_container_has_less_memory_than_its_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxprune.frontier.LIMITS", tmp_path)
+    whole = spare_memory()
+    assert whole > 1 << 20
+    (tmp_path / "memory.current").write_text("600000\n")
+    (tmp_path / "memory.max").write_text("1000000\n")
+    assert spare_memory() == 100_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert spare_memory() > 1 << 20
 
 
 def test_data_that_do_not_fit() -> None:

@@ -48,7 +48,7 @@ class Budget:
     ``scope`` is the short way: "local" is uniform, "global" is global for a ratio and knapsack under targets.
 
     ``round_to``: each group keeps a multiple of so many channels, rounded up; None stands for the step that suits
-    this machine (`alignment.default_step`), less in groups of fewer than four such blocks; 1 for no rounding.
+    this machine (`alignment.default_step`), less in groups of fewer than two such blocks; 1 for no rounding.
     ``pattern``, for single weights: "N:M" keeps N of every M along the inputs (which says how much goes), "RxC" zeroes
     whole blocks of R rows and C columns (see `patterns`).
     ``include_biases``: single weights are chosen from biases and norms as well.

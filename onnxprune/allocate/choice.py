@@ -24,7 +24,7 @@ __all__ = ["Choice"]
 
 Bools = NDArray[np.bool_]
 
-BLOCKS = 4  # that a group has at least, where the step is the machine's
+BLOCKS = 2  # that a group has at least, where the step is the machine's
 Floats = NDArray[np.float64]
 
 
@@ -190,7 +190,7 @@ def _rank(part: Ints, scores: Floats) -> Ints:
 
 
 def narrowed(channels: int, step: int) -> int:
-    """The machine's step for a group of so many channels: halved until the group has four blocks of it.
+    """The machine's step for a group of so many channels: halved until the group has two blocks of it.
 
     Otherwise rounding would keep narrow groups whole, whatever ratio is asked.
     """

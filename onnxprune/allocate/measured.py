@@ -3,6 +3,9 @@
 The number of units that go is known to be too small (what was measured there is above the limit) and large enough
 (within it). Between the two ends estimates are mapped to milliseconds by a straight line, and the number is tried next
 at which that line meets the limit; where estimates do not tell anything between the ends apart, the middle is.
+
+Every plan is measured twice. Where the two disagree, other work on the machine makes measurements worth less than the
+estimates: the median of some then scales the estimates, by no more than a quarter, and the search ends there.
 """
 
 from __future__ import annotations
@@ -28,6 +31,9 @@ Measure = Callable[[Plan], tuple[float, float]]
 ROUNDS = 9  # plans that are measured at most
 AIM = 0.97  # of the limit: where a measured latency should come to lie
 NEAR = 0.93  # of the limit: what is measured between there and the limit is taken
+DISTURBED = 0.1  # by which two measurements of one plan differ where something else disturbs them
+MORE = 3  # measurements of a plan where that is so
+TRUST = 1.25  # factor by which measurements that were disturbed may correct the estimates
 WITHIN = 1.1  # times the limit: what still counts as met where nothing better was found, as measurements scatter
 
 
@@ -44,6 +50,7 @@ class MeasuredSearch:
         self.found: list[tuple[float, Bools, TargetReached]] = []
         goal = goals.goals[LATENCY]
         self.whole = goal.before / goal.most  # of the limit, that the model takes as it is
+        self.disturbed = False
         self._estimates: dict[bytes, float] = {}
 
     def run(self, *, fill: bool) -> tuple[Bools, TargetReached]:
@@ -60,6 +67,9 @@ class MeasuredSearch:
                 break
             used = ends[number] = self._measured(self.choice.gone(number))
             if NEAR <= used <= 1 or (used > 1 and number == self.choice.order.size):
+                break
+            if self.disturbed:
+                self._by_estimate(number, used, slow)
                 break
             slow, fast = (slow, number) if used <= 1 else (number, fast)
             sides.append(used <= 1)
@@ -94,13 +104,24 @@ class MeasuredSearch:
         return self._estimates[key]
 
     def _measured(self, gone: Bools) -> float:
-        """Share of the limit that a removal takes; what seems right is measured twice, against lucky draws."""
-        before, used = self._once(gone)
-        if NEAR <= used <= 1:
-            used = (used + self._once(gone)[1]) / 2
+        """Share of the limit that a removal takes."""
+        before, *draws = self._once(gone)
+        draws.append(self._once(gone)[1])
+        if max(draws) > (1 + DISTURBED) * min(draws):
+            self.disturbed = True
+            draws += [self._once(gone)[1] for _ in range(MORE)]
+        used = float(np.median(draws))
         if not self.goals.missed(gone, latency=False):
             self.found.append((used, gone, self.goals.measured(before, used * self.goals.allowed(before))))
         return used
+
+    def _by_estimate(self, number: int, used: float, slow: int) -> None:
+        """One more plan, by estimates that a disturbed measurement corrects."""
+        expected = self._estimated(number) / self.goals.goals[LATENCY].most
+        scale = float(np.clip(used / expected, 1 / TRUST, TRUST)) / self.goals.goals[LATENCY].most
+        other = self._first(slow, self.choice.order.size, AIM / scale)
+        if not np.array_equal(self.choice.gone(other), self.choice.gone(number)):
+            self._measured(self.choice.gone(other))
 
     def _once(self, gone: Bools) -> tuple[float, float]:
         """Milliseconds of the whole model, and the share of the limit that the removal takes."""

@@ -141,6 +141,8 @@ def sensitivity(
     options = coupling_options(include_inexact, attention, norm_groups, allow_io, shape)
     ladder = _ratios(ratios)
     _check_numbers(loss, samples)
+    if split is not None and data is None:
+        raise OptionError(f"--split {split}, but there are no data", "Give them with --data.")
     check_plot(plot)
     dataset = None if data is None else open_dataset(data, split).subset(samples or SAMPLES, seed)
     calibration = None if data is None else open_calibration(data)

@@ -14,11 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import psutil
 import typer
 
 from onnxprune.errors import OptionError
-from onnxprune.frontier import SHARE
+from onnxprune.frontier import spare_memory
 from onnxprune.sensitivity.spread import Share, portable
 
 __all__ = ["Place", "SchedulerOption", "WorkersOption", "check_workers", "workplace"]
@@ -80,7 +79,7 @@ def workplace(workers: int, scheduler: str | None, threads: int | None) -> Itera
 def _processes(workers: int, threads: int | None) -> Iterator[Place]:
     spawn = multiprocessing.get_context("spawn")  # a forked process cannot use the threads of its parent's sessions
     pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_ignore_interrupts)
-    memory = psutil.virtual_memory().available // (SHARE * workers)
+    memory = spare_memory() // workers
     with _deaf():
         pool.submit(int)  # starts them all
     try:

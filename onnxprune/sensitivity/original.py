@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from onnxprune.criteria import UnitScores
 from onnxprune.data import Batch, Dataset, batches, fit
 from onnxprune.errors import DataError, OptionError
 from onnxprune.evaluate import Evaluation, Meter, Metric, kind_of, measured, trimmed
-from onnxprune.frontier import SHARE
+from onnxprune.frontier import spare_memory
 from onnxprune.model import Model
 from onnxprune.runtime import session
 from onnxprune.sensitivity.desk import asked_for, needs_original
@@ -62,7 +61,7 @@ def measure_original(
     compares = data.labels is None or needs_original(metric or "")
     reference: list[dict[str, Array]] = []
     digest = hashlib.sha256()
-    room = psutil.virtual_memory().available // SHARE
+    room = spare_memory()
     for batch in batches(data, size):
         _feed(digest, batch)
         outputs = trimmed(run.run(batch.feeds), batch)

@@ -298,6 +298,7 @@ class TestBadInput:
     def test_data(self, call: Call, cnn_file: Path, mlp_file: Path, data_file: Path, tmp_path: Path) -> None:
         refused(call("sensitivity", cnn_file, "--data", tmp_path / "dat.npz"), "dat.npz", "Nearest: data.npz")
         refused(call("sensitivity", cnn_file, "--data", data_file, "--split", "dev"), "'dev'", "Splits there: test")
+        refused(call("sensitivity", cnn_file, "--split", "test"), "--split test", "--data")
         refused(call("sensitivity", mlp_file, "--data", data_file), "data.npz", "(10, 1, 8, 8)")
 
     def test_nan_in_the_data(self, call: Call, cnn_file: Path, tmp_path: Path) -> None:

@@ -243,7 +243,7 @@ class TestBadInput:
             scan(MODEL, COUPLING, SCORES, Dataset({"x": x}, few().labels))
 
     def test_outputs_that_do_not_fit_into_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("onnxprune.sensitivity.original.SHARE", 1 << 50)
+        monkeypatch.setattr("onnxprune.sensitivity.original.spare_memory", lambda: 100)
         with pytest.raises(DataError, match="take more memory than there is to spare, after 64 of 100 samples"):
             scan(MODEL, COUPLING, SCORES, few(labels=False))
 
