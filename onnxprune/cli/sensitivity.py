@@ -240,7 +240,7 @@ def _cell(baseline: Metric, row: Row | None, loss: float) -> Text | str:
     """The metric; green where it holds, red where much is lost."""
     if row is None:
         return "-"
-    style = "green" if row.loss <= loss else "yellow" if row.loss <= MUCH * loss else "red"
+    style = "green" if row.within(loss) else "yellow" if row.within(MUCH * loss) else "red"
     return Text(str(replace(baseline, value=row.value)), style)
 
 

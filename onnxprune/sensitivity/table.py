@@ -14,6 +14,7 @@ from onnxprune.evaluate import Metric
 __all__ = ["Failure", "Row", "Sensitivity", "load_sensitivity"]
 
 FORMAT = 1
+ROUNDING = 1e-9
 AGAIN = "Run `onnxprune sensitivity` again."
 
 
@@ -32,6 +33,10 @@ class Row:
     loss: float
     parameters: float
     macs: float
+
+    def within(self, loss: float) -> bool:
+        """Whether it costs no more than that, but for rounding: one of a hundred samples is 0.010000000000000009."""
+        return self.loss <= loss + ROUNDING
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ class Sensitivity:
         """
         steps: dict[str, list[tuple[float, bool]]] = {group: [] for group in self.groups}
         for row in self.rows:
-            steps[row.group].append((row.ratio, row.loss <= loss))
+            steps[row.group].append((row.ratio, row.within(loss)))
         for failure in self.failures:
             steps[failure.group].append((failure.ratio, False))
         return {group: _up_to(sorted(each)) for group, each in steps.items()}

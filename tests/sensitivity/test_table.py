@@ -32,6 +32,11 @@ def test_headroom_is_the_last_ratio_before_the_first_that_costs_too_much() -> No
     assert found.ratios == (0.1, 0.3, 0.5)
 
 
+def test_one_of_a_hundred_samples_is_one_point() -> None:
+    assert 0.98 - 0.97 > 0.01
+    assert table({"a": {0.5: 0.98 - 0.97}}).headroom(0.01) == {"a": 0.5}
+
+
 def test_what_could_not_be_measured_counts_as_too_much() -> None:
     found = table({"a": {0.1: 0.0, 0.5: 0.0}}, (Failure("a", 0.3, "why"), Failure("b", 0.1, "why")))
     assert found.headroom(1.0) == {"a": 0.1, "b": 0.0}
@@ -42,7 +47,7 @@ def test_what_could_not_be_measured_counts_as_too_much() -> None:
 def test_headroom_grows_with_the_loss_that_is_allowed(losses: dict[float, float], loss: float) -> None:
     found = table({"a": losses})
     held = found.headroom(loss)["a"]
-    assert all(row.loss <= loss for row in found.of("a") if row.ratio <= held)
+    assert all(row.within(loss) for row in found.of("a") if row.ratio <= held)
     assert held <= found.headroom(loss + 0.1)["a"]
     assert found.headroom(2.0)["a"] == max(losses)
 
