@@ -9,13 +9,13 @@ from onnxprune.ops.rule import Role, Rule, Zeros
 
 __all__ = ["RULES", "Role", "Rule", "Zeros", "rule_for"]
 
-NOT_FAMILIES = ("rule", "ties", "cutting", "reference")
+NOT_FAMILIES = ("rule", "ties", "cutting", "emitter", "tape", "reference")
 
 
 def _collect() -> dict[tuple[str, str], Rule]:
     table: dict[tuple[str, str], Rule] = {}
     for module in sorted(m.name for m in pkgutil.iter_modules(__path__)):
-        if module in NOT_FAMILIES:
+        if module in NOT_FAMILIES or module.endswith("_gradients"):
             continue
         for rule in importlib.import_module(f"{__name__}.{module}").RULES:
             if rule.key in table:

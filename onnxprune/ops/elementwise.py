@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from onnxprune.graph import Node
+from onnxprune.ops.elementwise_gradients import vjp_add, vjp_div, vjp_mul, vjp_relu, vjp_sub
 from onnxprune.ops.rule import Role, Rule, Zeros, zero_all, zero_any, zero_keeps, zero_lost
 from onnxprune.ops.ties import Ties
 
@@ -123,13 +124,16 @@ LIN, BOUND, DATA = Role.LINEAR, Role.BOUND, Role.DATA
 Zero = Callable[[Node, Zeros], None]
 
 
+VJPS = {"Add": vjp_add, "Sub": vjp_sub, "Sum": vjp_add, "Mul": vjp_mul, "Div": vjp_div, "Relu": vjp_relu}
+
+
 def _rule(op: str, zero: Zero, *roles: Role, domain: str = "") -> Rule:
-    return Rule(op, couple_elementwise, roles, zero, domain=domain)
+    return Rule(op, couple_elementwise, roles, zero, domain=domain, vjp=VJPS.get(op) if not domain else None)
 
 
 RULES = (
     *(
-        Rule(op, couple_first_input, (Role.DATA, Role.BOUND), zero_keeps)
+        Rule(op, couple_first_input, (Role.DATA, Role.BOUND), zero_keeps, vjp=VJPS.get(op))
         for op in KEEP_ZERO
         if op not in ("PRelu", "Identity")
     ),

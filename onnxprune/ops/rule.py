@@ -1,12 +1,17 @@
 """What one operator says about itself: the `Rule`, the roles of its inputs, and what it does to zeros.
 
-A rule answers five questions, one function each:
+A rule answers these questions, one function each:
 
 ``couple``  which elements of its inputs, parameters and outputs are the same thing (`ties.Ties`)
 ``roles``   what each input is when it is a constant: only *linear* ones are zeroed, counted and scored
 ``zero``    whether an element of the output is exactly 0 when its unit is zeroed (`Zeros`)
 ``cut``     what surgery must update besides slicing constants (`cutting.Cutter`)
 ``macs``    multiply-accumulate operations for given shapes
+``vjp``     how gradients flow back through it (`tape.Tape`); or one of these instead:
+``expand``  the same in operators that have a ``vjp`` (`emitter.Emitter`)
+``flat``    True: no small change of an input changes the output, so that its gradient is 0
+
+and, where it is another thing in training than in inference (BatchNormalization, Dropout), ``train``: what it becomes.
 """
 
 from __future__ import annotations
@@ -24,6 +29,8 @@ from onnxprune.values import Ints
 
 if TYPE_CHECKING:
     from onnxprune.ops.cutting import Cutter
+    from onnxprune.ops.emitter import Value
+    from onnxprune.ops.tape import Tape
     from onnxprune.ops.ties import Ties
 
 __all__ = [
@@ -71,6 +78,11 @@ class Rule:
     """All knowledge about one operator. ``roles``: by input position, the last one repeats.
 
     ``shapeless``: the rule sees to tensors of unknown shape itself (sequences, bodies of control flow).
+
+    ``vjp`` (vector-Jacobian product) returns the cotangent of each input, None for one that has none or is not needed;
+    each has the shape of its input or one that the input is broadcast to. ``expand`` and ``train`` return the outputs,
+    made of other nodes (None for one that nobody reads). A rule without ``vjp``, ``expand`` and ``flat`` cannot be
+    differentiated.
     """
 
     op: str
@@ -81,6 +93,10 @@ class Rule:
     macs: Callable[[Node, Shapes], int] | None = None
     domain: str = ""
     shapeless: bool = False
+    vjp: Callable[[Node, Tape], Sequence[Value | None]] | None = None
+    expand: Callable[[Node, Tape], Sequence[Value | None]] | None = None
+    train: Callable[[Node, Tape], Sequence[Value | None]] | None = None
+    flat: bool = False
 
     @property
     def key(self) -> tuple[str, str]:

@@ -1,0 +1,143 @@
+"""The form of a model that is differentiated: a recent opset, every constant with one reader, operators taken apart.
+
+None of this is delivered: weights keep their names, so that what training made of them goes back into the original
+model (``onnxprune.train``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import onnx
+from onnx import version_converter
+
+from onnxprune._graphs import weave
+from onnxprune.errors import UnsupportedModel
+from onnxprune.graph import PRIMES, Graph, dynamic_dims
+from onnxprune.model import Model, from_proto
+from onnxprune.nodes import Node
+from onnxprune.ops import Rule, rule_for
+from onnxprune.ops.emitter import Value
+from onnxprune.ops.tape import Tape
+from onnxprune.samples import assign
+
+__all__ = ["OPSET", "Prepared", "Shapes", "analysed", "prepare"]
+
+OPSET = 18  # from here on reductions take their axes as an input, as everything that is emitted does
+ROUNDS = 8  # what an operator is taken apart into may itself have to be taken apart
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model to differentiate. ``updates``: weights that training changes by other means than gradients (running
+    statistics), and the tensor that holds the new value after a step."""
+
+    model: Model
+    updates: Mapping[str, str] = field(default_factory=dict)
+
+
+def prepare(model: Model, *, training: bool = False, shapes: Shapes | None = None) -> Prepared:
+    """Convert, un-share, take apart. ``shapes``: whole shapes per input.
+
+    Raises UnsupportedModel where the opset cannot be converted.
+    """
+    model = unshared(converted(model), shapes)
+    updates: dict[str, str] = {}
+    for number in range(ROUNDS):
+        graph, other = analysed(model, shapes)
+        tape = Tape(graph, other, training=training)
+        chosen: dict[int, Callable[[Node, Tape], Sequence[Value | None]]] = {}
+        for node in graph.nodes:
+            rule = rule_for(node.domain, node.op)
+            how = None if rule is None or len(node.where) > 1 else _other_form(rule, training=training and not number)
+            if how is not None:
+                chosen[node.number] = how
+        if not chosen:
+            break
+        model = _taken_apart(model, graph, tape, chosen)
+        updates |= tape.updates
+    return Prepared(model, updates)
+
+
+def _other_form(rule: Rule, *, training: bool) -> Callable[[Node, Tape], Sequence[Value | None]] | None:
+    return rule.train if training and rule.train is not None else rule.expand
+
+
+def _taken_apart(
+    model: Model, graph: Graph, tape: Tape, chosen: Mapping[int, Callable[[Node, Tape], Sequence[Value | None]]]
+) -> Model:
+    """The model with other nodes in the place of some."""
+    instead: dict[tuple[int | str, ...], list[onnx.NodeProto]] = {}
+    for node in graph.nodes:
+        if node.number not in chosen:
+            continue
+        before = len(tape.nodes)
+        outputs = chosen[node.number](node, tape)
+        if len(outputs) == 1 and outputs[0] is not None and outputs[0].name == node.output(0):
+            continue  # it stays as it is
+        for name, value in zip(node.outputs, outputs, strict=False):
+            if name and value is not None:
+                tape.nodes.append(onnx.helper.make_node("Identity", [value.name], [name], name=tape.fresh(name)))
+        instead[node.where] = tape.nodes[before:]
+    editor = model.edit()
+    weave(editor.proto.graph, {}, instead)
+    for name, array in tape.constants.items():
+        editor.set_weight(name, array)
+    _declare(editor.proto, tape.domains)
+    return editor.build()
+
+
+def _declare(proto: onnx.ModelProto, domains: Mapping[str, int]) -> None:
+    known = {entry.domain for entry in proto.opset_import}
+    for domain, version in domains.items():
+        if domain not in known:
+            proto.opset_import.add(domain=domain, version=version)
+
+
+def analysed(model: Model, shapes: Shapes | None = None) -> tuple[Graph, Graph | None]:
+    """The analysis view, and a second one with other sizes where the model has dynamic dimensions."""
+    fixed = dict(shapes or {})
+    graph = assign(model, fixed=fixed)
+    names = dynamic_dims(model)
+    if not names:
+        return graph, None
+    return graph, assign(model, dict(zip(names, PRIMES[1], strict=False)), fixed=fixed)
+
+
+def converted(model: Model) -> Model:
+    """The model at opset 18 at least, with an IR version that goes with it."""
+    version = next((o.version for o in model.proto.opset_import if o.domain in ("", "ai.onnx")), OPSET)
+    if version >= OPSET:
+        return model
+    try:
+        proto = version_converter.convert_version(model.to_proto(), OPSET)
+    except (RuntimeError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise UnsupportedModel(
+            f"{model.label} cannot be converted from opset {version} to {OPSET}: {str(error).splitlines()[0]}",
+            f"Gradients need opset {OPSET}: export the model with that or a later one.",
+        ) from error
+    proto.ir_version = max(proto.ir_version, 8)
+    return from_proto(proto)
+
+
+def unshared(model: Model, shapes: Shapes | None = None) -> Model:
+    """A constant of its own for every layer that reads one: exporters store equal ones once.
+
+    Matrices that several layers read stay one: that is how weights are tied on purpose.
+    """
+    from onnxprune._graphs import find_node
+
+    graph, _ = analysed(model, shapes)
+    if not graph.origin:
+        return model
+    editor = model.edit()
+    for copy, original in graph.origin.items():
+        if original not in editor.weights:
+            continue  # inside a body
+        editor.set_weight(copy, graph.weights[original])
+        for node, k in graph.consumers.get(copy, ()):
+            if len(node.where) == 1:
+                find_node(editor.proto.graph, node.where).input[k] = copy
+    return editor.build()

@@ -1,0 +1,90 @@
+"""A float64 copy of a model, and something that runs it: onnxruntime where it has the kernels, else onnx's reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import AttributeProto, TensorProto, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+
+from onnxprune.model import Model, from_proto
+from tests.oracle import Array, Feeds
+
+__all__ = ["Runner", "double", "double_feeds"]
+
+FLOAT, DOUBLE = TensorProto.FLOAT, TensorProto.DOUBLE
+TYPES = {"to", "dtype", "output_dtype", "stash_type"}
+
+
+def double(model: Model) -> Model:
+    """Every float32 tensor, declared type and type attribute as float64."""
+    proto = model.to_proto()
+    _graph(proto.graph)
+    return from_proto(proto)
+
+
+def double_feeds(feeds: Feeds) -> dict[str, Array]:
+    """The same feeds with float32 arrays as float64."""
+    return {name: np.asarray(a).astype(np.float64) if np.asarray(a).dtype == np.float32 else a for name, a in feeds.items()}
+
+
+class Runner:
+    """Runs one model: ``runner(feeds)`` gives its outputs by name."""
+
+    def __init__(self, model: Model, kernels: Sequence[type[OpRun]] = ()) -> None:
+        self.names = [output.name for output in model.proto.graph.output]
+        proto = model.to_proto()
+        self.run: Any = None
+        if not kernels:
+            options = onnxruntime.SessionOptions()
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+            options.log_severity_level = 4
+            options.intra_op_num_threads = options.inter_op_num_threads = 1
+            try:
+                made = onnxruntime.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
+                self.run = made.run
+            except Exception as error:  # noqa: BLE001 - onnxruntime's errors have no base class
+                if "NOT_IMPLEMENTED" not in str(error) and "Could not find an implementation" not in str(error):
+                    raise
+        if self.run is None:
+            self.run = ReferenceEvaluator(proto, new_ops=list(kernels)).run
+
+    def __call__(self, feeds: Feeds) -> dict[str, Array]:
+        return dict(zip(self.names, self.run(None, {n: np.asarray(a) for n, a in feeds.items()}), strict=True))
+
+
+def _graph(graph: onnx.GraphProto) -> None:
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        _type(value.type)
+    for tensor in graph.initializer:
+        _tensor(tensor)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.name in TYPES and attribute.type == AttributeProto.INT and attribute.i == FLOAT:
+                attribute.i = DOUBLE
+            elif attribute.type == AttributeProto.TENSOR:
+                _tensor(attribute.t)
+            elif attribute.type == AttributeProto.GRAPH:
+                _graph(attribute.g)
+            elif node.op_type == "Constant" and attribute.name in ("value_float", "value_floats"):
+                values = np.asarray(onnx.helper.get_attribute_value(attribute), np.float64)
+                attribute.CopyFrom(onnx.helper.make_attribute("value", numpy_helper.from_array(values)))
+
+
+def _type(kind: onnx.TypeProto) -> None:
+    if kind.HasField("tensor_type") and kind.tensor_type.elem_type == FLOAT:
+        kind.tensor_type.elem_type = DOUBLE
+    elif kind.HasField("sequence_type"):
+        _type(kind.sequence_type.elem_type)
+    elif kind.HasField("optional_type"):
+        _type(kind.optional_type.elem_type)
+
+
+def _tensor(tensor: onnx.TensorProto) -> None:
+    if tensor.data_type == FLOAT:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))

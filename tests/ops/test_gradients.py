@@ -1,0 +1,68 @@
+"""Every gradient rule on the models of the operator tests, against central differences in float64.
+
+Parametrised over the registry: a rule that neither has gradients nor is listed as lacking them fails.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+import pytest
+
+import tests.ops
+from onnxprune.autodiff.prepare import prepare
+from onnxprune.errors import UnsupportedModel
+from onnxprune.ops import RULES
+from tests.gradients import check_gradients, differentiated
+from tests.ops.cases import Case
+from tests.ops.test_rules import ALL
+from tests.oracle import assert_same, feeds_for
+
+
+# Operator -> why it has no gradients, from the modules of cases that export one.
+WITHOUT: dict[tuple[str, str], str] = {
+    key: reason
+    for module in pkgutil.iter_modules(tests.ops.__path__)
+    for key, reason in getattr(importlib.import_module(f"tests.ops.{module.name}"), "WITHOUT", {}).items()
+    if module.name.startswith("cases") or module.name in ("test_ml", "test_sequences", "test_control_flow")
+}
+
+
+def _has(key: tuple[str, str]) -> bool:
+    rule = RULES[key]
+    return rule.vjp is not None or rule.expand is not None or rule.flat
+
+
+WITH = [pytest.param(case, id=name) for key, name, case in ALL if _has(key)]
+
+
+@pytest.mark.parametrize("key", sorted(RULES), ids=lambda key: f"{key[0]}.{key[1]}".lstrip("."))
+def test_every_rule_has_gradients_or_says_that_it_has_none(key: tuple[str, str]) -> None:
+    rule = RULES[key]
+    assert sum((rule.vjp is not None, rule.expand is not None, rule.flat)) == (key not in WITHOUT)
+
+
+@pytest.mark.parametrize("case", WITH)
+def test_gradients_are_central_differences(case: Case) -> None:
+    model = case.build()
+    feeds = case.feeds(model, 0) if case.feeds else feeds_for(model, 0)
+    check_gradients(model, feeds, kernels=case.kernels)
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=n) for key, n, case in ALL if RULES[key].expand is not None])
+def test_what_is_taken_apart_computes_the_same(case: Case) -> None:
+    model = case.build()
+    if case.runs and not case.kernels:
+        assert_same(model, prepare(model).model, case.feeds(model, 0) if case.feeds else 0)
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=name) for key, name, case in ALL if key in WITHOUT])
+def test_without_a_rule_the_node_is_named(case: Case) -> None:
+    """Unless there is nothing to differentiate on either side of it."""
+    try:
+        made = differentiated(case.build())
+    except UnsupportedModel as error:
+        assert "has no gradient rule" in str(error)
+    else:
+        assert not made.names.keys() & set(made.tape.graph.inputs)
