@@ -5,7 +5,8 @@ The number of units that go is known to be too small (what was measured there is
 at which that line meets the limit; where estimates do not tell anything between the ends apart, the middle is.
 
 Every plan is measured twice. Where the two disagree, other work on the machine makes measurements worth less than the
-estimates: the median of some then scales the estimates, by no more than a quarter, and the search ends there.
+estimates: the median of some then scales the estimates, by no more than a quarter. The search ends with the plan that
+these point to, unless the machine is quiet again and that plan is not near the limit.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class MeasuredSearch:
         self.found: list[tuple[float, Bools, TargetReached]] = []
         goal = goals.goals[LATENCY]
         self.whole = goal.before / goal.most  # of the limit, that the model takes as it is
-        self.disturbed = False
+        self._draws: tuple[float, ...] = (0.0,)
         self._estimates: dict[bytes, float] = {}
 
     def run(self, *, fill: bool) -> tuple[Bools, TargetReached]:
@@ -68,9 +69,11 @@ class MeasuredSearch:
             used = ends[number] = self._measured(self.choice.gone(number))
             if NEAR <= used <= 1 or (used > 1 and number == self.choice.order.size):
                 break
-            if self.disturbed:
-                self._by_estimate(number, used, slow)
-                break
+            if self._disturbed():
+                number, used = self._by_estimate(number, used, slow)
+                if self._disturbed() or NEAR <= used <= 1 or not slow < number < fast:
+                    break
+                ends = {number: used}
             slow, fast = (slow, number) if used <= 1 else (number, fast)
             sides.append(used <= 1)
             number = self._next(slow, fast, ends, number, halve=sides[-2:] in ([True] * 2, [False] * 2))
@@ -107,21 +110,26 @@ class MeasuredSearch:
         """Share of the limit that a removal takes."""
         before, *draws = self._once(gone)
         draws.append(self._once(gone)[1])
-        if max(draws) > (1 + DISTURBED) * min(draws):
-            self.disturbed = True
+        self._draws = tuple(draws)
+        if self._disturbed():
             draws += [self._once(gone)[1] for _ in range(MORE)]
         used = float(np.median(draws))
         if not self.goals.missed(gone, latency=False):
             self.found.append((used, gone, self.goals.measured(before, used * self.goals.allowed(before))))
         return used
 
-    def _by_estimate(self, number: int, used: float, slow: int) -> None:
-        """One more plan, by estimates that a disturbed measurement corrects."""
+    def _disturbed(self) -> bool:
+        """Whether the last plan took different times when it was measured again."""
+        return max(self._draws) > (1 + DISTURBED) * min(self._draws)
+
+    def _by_estimate(self, number: int, used: float, slow: int) -> tuple[int, float]:
+        """One more plan, by estimates that a disturbed measurement corrects: its number, and its share of the limit."""
         expected = self._estimated(number) / self.goals.goals[LATENCY].most
         scale = float(np.clip(used / expected, 1 / TRUST, TRUST)) / self.goals.goals[LATENCY].most
         other = self._first(slow, self.choice.order.size, AIM / scale)
-        if not np.array_equal(self.choice.gone(other), self.choice.gone(number)):
-            self._measured(self.choice.gone(other))
+        if np.array_equal(self.choice.gone(other), self.choice.gone(number)):
+            return number, used
+        return other, self._measured(self.choice.gone(other))
 
     def _once(self, gone: Bools) -> tuple[float, float]:
         """Milliseconds of the whole model, and the share of the limit that the removal takes."""
