@@ -1,4 +1,4 @@
-"""A float64 copy of a model, and something that runs it: onnxruntime where it has the kernels, else onnx's reference."""
+"""A float64 copy of a model, and what runs it: onnxruntime where it has the kernels, else onnx's reference."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def double(model: Model) -> Model:
 
 def double_feeds(feeds: Feeds) -> dict[str, Array]:
     """The same feeds with float32 arrays as float64."""
-    return {name: np.asarray(a).astype(np.float64) if np.asarray(a).dtype == np.float32 else a for name, a in feeds.items()}
+    return {
+        name: np.asarray(a).astype(np.float64) if np.asarray(a).dtype == np.float32 else a for name, a in feeds.items()
+    }
 
 
 class Runner:
@@ -48,7 +50,7 @@ class Runner:
             try:
                 made = onnxruntime.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
                 self.run = made.run
-            except Exception as error:  # noqa: BLE001 - onnxruntime's errors have no base class
+            except Exception as error:
                 if "NOT_IMPLEMENTED" not in str(error) and "Could not find an implementation" not in str(error):
                     raise
         if self.run is None:

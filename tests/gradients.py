@@ -97,7 +97,9 @@ def check_gradients(
     if abs(predicted - measured) > RTOL * max(size, 1e-3):
         each = {n: along([n]) for n in moved}
         wrong = [n for n, (p, m, s) in each.items() if abs(p - m) > RTOL * max(s, 1e-3)]
-        raise AssertionError(f"gradients differ from central differences: {({n: each[n][:2] for n in wrong or each})}")
+        raise AssertionError(
+            f"gradients differ from central differences: { ({n: each[n][:2] for n in wrong or each}) }"
+        )
     if single:
         plain = differentiated(model, training=training)
         small = {n: a.astype(np.float32) if a.dtype == np.float64 else a for n, a in point.items()}

@@ -16,9 +16,7 @@ from onnxprune.ops.tape import Tape
 __all__ = ["build", "declared_input", "open_tape"]
 
 
-def open_tape(
-    model: Model, *, training: bool = False, guided: bool = False, shapes: Shapes | None = None
-) -> Tape:
+def open_tape(model: Model, *, training: bool = False, guided: bool = False, shapes: Shapes | None = None) -> Tape:
     """A tape of the model, prepared for differentiation; weights keep their names.
 
     ``training``: BatchNormalization uses the statistics of the batch, Dropout drops. ``guided``: see ``Tape``.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import onnx
 from onnx import version_converter
 
-from onnxprune._graphs import weave
+from onnxprune._graphs import find_node, weave
 from onnxprune.errors import UnsupportedModel
 from onnxprune.graph import PRIMES, Graph, dynamic_dims
 from onnxprune.model import Model, from_proto
@@ -31,8 +31,11 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Prepared:
-    """A model to differentiate. ``updates``: weights that training changes by other means than gradients (running
-    statistics), and the tensor that holds the new value after a step."""
+    """A model to differentiate.
+
+    ``updates``: weights that training changes by other means than gradients (running statistics), and the tensor that
+    holds the new value after a step.
+    """
 
     model: Model
     updates: Mapping[str, str] = field(default_factory=dict)
@@ -127,8 +130,6 @@ def unshared(model: Model, shapes: Shapes | None = None) -> Model:
 
     Matrices that several layers read stay one: that is how weights are tied on purpose.
     """
-    from onnxprune._graphs import find_node
-
     graph, _ = analysed(model, shapes)
     if not graph.origin:
         return model

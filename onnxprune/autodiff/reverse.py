@@ -39,11 +39,11 @@ def backward(tape: Tape, seeds: Mapping[str, Value], wanted: Collection[str]) ->
             continue
         if rule is None or rule.vjp is None:
             raise _no_rule(tape, node)
-        tape.visit(node, tuple(_added(tape, found, name) for name in node.outputs), needed)
+        tape.visit(node, tuple(_added(found, name) for name in node.outputs), needed)
         for name, wants, gradient in zip(node.inputs, needed, rule.vjp(node, tape), strict=False):
             if wants and gradient is not None:
                 found.setdefault(name, []).append(fitted(tape, gradient, tape.tensor(name)))
-    return {name: total for name in wanted if (total := _added(tape, found, name)) is not None}
+    return {name: total for name in wanted if (total := _added(found, name)) is not None}
 
 
 def fitted(tape: Tape, gradient: Value, target: Value) -> Value:
@@ -91,7 +91,7 @@ def _reads(tape: Tape, node: Node) -> set[str]:
     return names - {""}
 
 
-def _added(tape: Tape, found: dict[str, list[Value]], name: str) -> Value | None:
+def _added(found: dict[str, list[Value]], name: str) -> Value | None:
     """The sum of what has come so far, written once."""
     parts = found.get(name)
     if not parts:

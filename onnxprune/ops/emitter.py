@@ -243,7 +243,7 @@ class Emitter:
     def _shape(self, x: Value, start: int, end: int) -> Value:
         key = (x.name, start, end)
         if key not in self._shape_of:
-            limits = {} if end < 0 else {"start": start, "end": end}
+            limits: dict[str, Any] = {} if end < 0 else {"start": start, "end": end}
             sizes = None if x.sizes is None else (len(x.sizes[start : end if end > 0 else None]),)
             self._shape_of[key] = self.op("Shape", x, sizes=sizes, dtype=INT64, **limits)
         return self._shape_of[key]
@@ -278,7 +278,7 @@ class Emitter:
             vector = self.ints(*(-1 if isinstance(part, Dim) else part for part in parts))
         else:
             vector = self.shape_vector(parts)
-        return self.op("Reshape", x, vector, sizes=sizes, allowzero=None if len(dynamic) else _zero_sized(sizes))
+        return self.op("Reshape", x, vector, sizes=sizes, allowzero=None if dynamic else _zero_sized(sizes))
 
     def reshape_like(self, x: Value, like: Value) -> Value:
         """To the shape of another tensor."""
@@ -292,7 +292,9 @@ class Emitter:
         """Broadcast to the shape of another tensor."""
         if x.sizes is not None and x.sizes == like.sizes:
             return x
-        return self.op("Expand", x, self._shape(like, 0, -1) if not like.fixed else self.shape_of(like), sizes=like.sizes)
+        return self.op(
+            "Expand", x, self._shape(like, 0, -1) if not like.fixed else self.shape_of(like), sizes=like.sizes
+        )
 
     def expand_to(self, x: Value, parts: Sequence[int | Dim]) -> Value:
         """Broadcast to these sizes."""

@@ -36,8 +36,9 @@ class Pass:
 class Tape(Emitter):
     """The forward pass of a model, and the nodes that are written behind it.
 
-    ``graph``: its analysis view; ``other``: the same with other sizes of dynamic dimensions. ``guided``: activation functions let only positive cotangents through, as guided
-    back-propagation has it (Springenberg et al., arXiv:1412.6806).
+    ``graph``: its analysis view; ``other``: the same with other sizes of dynamic dimensions. ``guided``: activation
+    functions let only positive cotangents through, as guided back-propagation has it (Springenberg et al.,
+    arXiv:1412.6806).
     """
 
     def __init__(
