@@ -240,6 +240,13 @@ class Emitter:
         """The shape as a 1-D int64 tensor: a constant where it is fixed."""
         return self.ints(*x.known) if x.fixed else self._shape(x, 0, -1)
 
+    def length(self, x: Value, axis: int) -> Value:
+        """The size of one axis as a 1-D tensor; where the shape is not known, ``axis`` counts from the front."""
+        axis = axis % x.rank if x.sizes is not None else axis
+        if x.sizes is not None and x.sizes[axis] >= 0:
+            return self.ints(x.sizes[axis])
+        return self._shape(x, axis, axis + 1)
+
     def _shape(self, x: Value, start: int, end: int) -> Value:
         key = (x.name, start, end)
         if key not in self._shape_of:

@@ -10,6 +10,7 @@ import onnx
 
 from onnxprune.graph import Graph, Node
 from onnxprune.ops.cutting import Cutter
+from onnxprune.ops.join_gradients import vjp_concat, vjp_pad, vjp_slice, vjp_split
 from onnxprune.ops.rule import Role, Rule, Zeros, zero_keeps
 from onnxprune.ops.ties import Ties
 
@@ -299,8 +300,8 @@ def zero_pad(node: Node, z: Zeros) -> None:
 
 
 RULES = (
-    Rule("Concat", couple_concat, (Role.PASS,), zero_keeps),
-    Rule("Split", couple_split, (Role.PASS, Role.SHAPE), zero_keeps, cut_split),
-    Rule("Slice", couple_slice, (Role.PASS, Role.SHAPE), zero_keeps, cut_slice),
-    Rule("Pad", couple_pad, (Role.PASS, Role.SHAPE, Role.DATA, Role.SHAPE), zero_pad, cut_pad),
+    Rule("Concat", couple_concat, (Role.PASS,), zero_keeps, vjp=vjp_concat),
+    Rule("Split", couple_split, (Role.PASS, Role.SHAPE), zero_keeps, cut_split, vjp=vjp_split),
+    Rule("Slice", couple_slice, (Role.PASS, Role.SHAPE), zero_keeps, cut_slice, vjp=vjp_slice),
+    Rule("Pad", couple_pad, (Role.PASS, Role.SHAPE, Role.DATA, Role.SHAPE), zero_pad, cut_pad, vjp=vjp_pad),
 )

@@ -19,7 +19,9 @@ HEAD = """# Operators
 Made by `python -m onnxprune.ops.reference > docs/operators.md`; a test compares. One file of `onnxprune/ops/` per
 family. **Constants**: what an input is when it is a constant, in the order of the inputs (the last one repeats); only
 *linear* ones are zeroed, counted and scored. **A zeroed element** says what the output is where a unit is zeroed.
-An operator that is not here freezes what it touches, and `onnxprune inspect` lists it.
+An operator that is not here freezes what it touches, and `onnxprune inspect` lists it. **Gradient**: "yes" where there
+is a rule of its own, "in parts" where it is taken apart into operators with one, "0" where no small change of an input
+changes the output; "another in training" says that it does something else there. Without an entry, gradients cannot pass it.
 """
 ZERO: dict[Callable[..., None], str] = {
     zero_keeps: "stays 0",
@@ -36,7 +38,7 @@ def reference() -> str:
         families[rule.couple.__module__.rpartition(".")[2]].append(rule)
     parts = [HEAD]
     for family in sorted(families):
-        parts.append(f"\n## {family}\n\n| operator | constants | a zeroed element | MACs counted |\n|---|---|---|---|")
+        parts.append(f"\n## {family}\n\n| operator | constants | a zeroed element | MACs counted | gradient |\n|---|---|---|---|---|")
         parts += [_row(rule) for rule in sorted(families[family], key=lambda r: r.key)]
     return "\n".join(parts) + "\n"
 
@@ -45,7 +47,13 @@ def _row(rule: Rule) -> str:
     name = f"{rule.domain}.{rule.op}" if rule.domain else rule.op
     roles = ", ".join(role.value for role in rule.roles)
     zero = ZERO.get(rule.zero) or _first_sentence(rule.zero.__doc__)
-    return f"| {name} | {roles} | {zero} | {'yes' if rule.macs else ''} |"
+    return f"| {name} | {roles} | {zero} | {'yes' if rule.macs else ''} | {_gradient(rule)} |"
+
+
+def _gradient(rule: Rule) -> str:
+    """How gradients pass."""
+    words = "yes" if rule.vjp else "in parts" if rule.expand else "0" if rule.flat else ""
+    return f"{words}; another in training" if rule.train else words
 
 
 def _first_sentence(text: str | None) -> str:

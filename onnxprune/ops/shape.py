@@ -18,6 +18,14 @@ import numpy as np
 from onnxprune.graph import Node
 from onnxprune.ops.cutting import Cutter
 from onnxprune.ops.rule import Role, Rule, zero_keeps, zero_lost
+from onnxprune.ops.shape_gradients import (
+    vjp_depth_to_space,
+    vjp_expand,
+    vjp_regroup,
+    vjp_space_to_depth,
+    vjp_tile,
+    vjp_transpose,
+)
 from onnxprune.ops.shuffle import couple_shuffle, cut_shuffle, shuffle_around
 from onnxprune.ops.ties import Ties
 from onnxprune.values import Ints
@@ -263,14 +271,14 @@ def couple_shape_only(node: Node, t: Ties) -> None:
 MOVE = (Role.PASS, Role.SHAPE)
 RULES = (
     *(
-        Rule(op, couple_regroup, MOVE, zero_keeps, cut_reshape if op == "Reshape" else None)
+        Rule(op, couple_regroup, MOVE, zero_keeps, cut_reshape if op == "Reshape" else None, vjp=vjp_regroup)
         for op in ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
     ),
-    Rule("Transpose", couple_transpose, (Role.PASS,), zero_keeps),
-    Rule("Expand", couple_expand, MOVE, zero_keeps, cut_expand),
-    Rule("Tile", couple_tile, MOVE, zero_keeps),
-    Rule("DepthToSpace", couple_depth_to_space, (Role.PASS,), zero_keeps),
-    Rule("SpaceToDepth", couple_space_to_depth, (Role.PASS,), zero_keeps),
-    Rule("Shape", couple_shape_only, (Role.SHAPE,), zero_lost),
-    Rule("Size", couple_shape_only, (Role.SHAPE,), zero_lost),
+    Rule("Transpose", couple_transpose, (Role.PASS,), zero_keeps, vjp=vjp_transpose),
+    Rule("Expand", couple_expand, MOVE, zero_keeps, cut_expand, vjp=vjp_expand),
+    Rule("Tile", couple_tile, MOVE, zero_keeps, vjp=vjp_tile),
+    Rule("DepthToSpace", couple_depth_to_space, (Role.PASS,), zero_keeps, vjp=vjp_depth_to_space),
+    Rule("SpaceToDepth", couple_space_to_depth, (Role.PASS,), zero_keeps, vjp=vjp_space_to_depth),
+    Rule("Shape", couple_shape_only, (Role.SHAPE,), zero_lost, flat=True),
+    Rule("Size", couple_shape_only, (Role.SHAPE,), zero_lost, flat=True),
 )
