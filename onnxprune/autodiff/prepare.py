@@ -18,7 +18,7 @@ from onnxprune.graph import PRIMES, Graph, dynamic_dims
 from onnxprune.model import Model, from_proto
 from onnxprune.nodes import Node
 from onnxprune.ops import Rule, rule_for
-from onnxprune.ops.emitter import Value
+from onnxprune.ops.emitter import Array, Value
 from onnxprune.ops.tape import Tape
 from onnxprune.samples import assign
 
@@ -41,8 +41,8 @@ class Prepared:
     updates: Mapping[str, str] = field(default_factory=dict)
 
 
-def prepare(model: Model, *, training: bool = False, shapes: Shapes | None = None) -> Prepared:
-    """Convert, un-share, take apart. ``shapes``: whole shapes per input.
+def prepare(model: Model, *, training: bool = False, seed: int = 0, shapes: Shapes | None = None) -> Prepared:
+    """Convert, un-share, take apart. ``shapes``: whole shapes per input; ``seed``: of Dropout in training.
 
     Raises UnsupportedModel where the opset cannot be converted.
     """
@@ -50,7 +50,7 @@ def prepare(model: Model, *, training: bool = False, shapes: Shapes | None = Non
     updates: dict[str, str] = {}
     for number in range(ROUNDS):
         graph, other = analysed(model, shapes)
-        tape = Tape(graph, other, training=training)
+        tape = Tape(graph, other, training=training, seed=seed)
         chosen: dict[int, Callable[[Node, Tape], Sequence[Value | None]]] = {}
         for node in graph.nodes:
             rule = rule_for(node.domain, node.op)
@@ -126,19 +126,36 @@ def converted(model: Model) -> Model:
 
 
 def unshared(model: Model, shapes: Shapes | None = None) -> Model:
-    """A constant of its own for every layer that reads one: exporters store equal ones once.
+    """A constant of its own for every layer that reads a vector which was stored once because it is equal.
 
-    Matrices that several layers read stay one: that is how weights are tied on purpose.
+    Exporters do that to fresh biases and norms, and to running statistics. A vector whose entries differ is shared on
+    purpose (nobody trains two layers to the same values), and so is one whose readers share a matrix as well: the
+    branches of a siamese network. Matrices stay shared.
     """
     graph, _ = analysed(model, shapes)
-    if not graph.origin:
-        return model
-    editor = model.edit()
+    families: dict[str, list[str]] = {}
     for copy, original in graph.origin.items():
-        if original not in editor.weights:
-            continue  # inside a body
-        editor.set_weight(copy, graph.weights[original])
-        for node, k in graph.consumers.get(copy, ()):
-            if len(node.where) == 1:
-                find_node(editor.proto.graph, node.where).input[k] = copy
+        families.setdefault(original, [original]).append(copy)
+    editor = model.edit()
+    for original, names in families.items():
+        if original not in editor.weights or not _alike(graph.weights[original].array()):
+            continue
+        homes: dict[frozenset[str], str] = {}
+        for name in names:
+            for node, k in graph.consumers.get(name, ()):
+                matrices = frozenset(i for i in node.inputs if i in graph.weights and _matrix(graph, i))
+                home = homes.setdefault(matrices or frozenset((name,)), name)
+                if home != name or len(node.where) > 1 or name == original:
+                    continue
+                editor.set_weight(name, graph.weights[original])
+                find_node(editor.proto.graph, node.where).input[k] = name
     return editor.build()
+
+
+def _alike(values: Array) -> bool:
+    """Whether all entries are the same."""
+    return values.size > 0 and bool((values == values.reshape(-1)[0]).all())
+
+
+def _matrix(graph: Graph, name: str) -> bool:
+    return sum(size > 1 for size in graph.weights[name].shape) > 1

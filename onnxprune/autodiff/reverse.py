@@ -31,7 +31,8 @@ def backward(tape: Tape, seeds: Mapping[str, Value], wanted: Collection[str]) ->
     for node in reversed(tape.graph.nodes):
         if len(node.where) > 1 or not any(name in found for name in node.outputs if name):
             continue
-        needed = tuple(name in on_way for name in node.inputs)
+        inputs = tape.reads(node)
+        needed = tuple(name in on_way for name in inputs)
         if not any(needed):
             continue
         rule = rule_for(node.domain, node.op)
@@ -40,7 +41,7 @@ def backward(tape: Tape, seeds: Mapping[str, Value], wanted: Collection[str]) ->
         if rule is None or rule.vjp is None:
             raise _no_rule(tape, node)
         tape.visit(node, tuple(_added(found, name) for name in node.outputs), needed)
-        for name, wants, gradient in zip(node.inputs, needed, rule.vjp(node, tape), strict=False):
+        for name, wants, gradient in zip(inputs, needed, rule.vjp(node, tape), strict=False):
             if wants and gradient is not None:
                 found.setdefault(name, []).append(fitted(tape, gradient, tape.tensor(name)))
     return {name: total for name in wanted if (total := _added(found, name)) is not None}
@@ -68,7 +69,7 @@ def differentiable(tape: Tape, outputs: Collection[str], names: Collection[str])
             continue
         rule = rule_for(node.domain, node.op)
         if rule is not None and rule.vjp is not None:
-            live.update(name for name in node.inputs if name and tape.tensor(name).dtype in FLOATS)
+            live.update(name for name in tape.reads(node) if name and tape.tensor(name).dtype in FLOATS)
     return frozenset(name for name in names if name in live)
 
 
@@ -83,11 +84,11 @@ def _reached(tape: Tape, wanted: Collection[str]) -> set[str]:
 
 def _reads(tape: Tape, node: Node) -> set[str]:
     """What a node reads, from inside its bodies as well."""
-    names = set(node.inputs)
+    names = set(tape.reads(node))
     if node.bodies:
         prefix = node.where
         inner = (n for n in tape.graph.nodes if len(n.where) > len(prefix) and n.where[: len(prefix)] == prefix)
-        names.update(name for n in inner for name in n.inputs)
+        names.update(name for n in inner for name in tape.reads(n))
     return names - {""}
 
 
@@ -110,7 +111,7 @@ def _no_rule(tape: Tape, node: Node) -> UnsupportedModel:
         if not behind.isdisjoint(other.inputs):
             behind.update(other.outputs)
     later = [n for n in tape.graph.nodes[node.number + 1 :] if not behind.isdisjoint(n.outputs)]
-    weights = [name for n in later for name in n.inputs if name in tape.graph.weights]
+    weights = [name for n in later for name in tape.reads(n) if name in tape.graph.weights]
     names = list(dict.fromkeys(name for name in weights if tape.tensor(name).dtype in FLOATS))
     can = f"What lies behind it can: {', '.join(names[:4])}{' ...' if len(names) > 4 else ''}." if names else ""
     return UnsupportedModel(

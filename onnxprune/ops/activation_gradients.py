@@ -101,9 +101,9 @@ def vjp_tanh(node: Node, t: Tape) -> Cotangents:
 
 
 def vjp_softsign(node: Node, t: Tape) -> Cotangents:
-    """y = x / (1 + |x|), y' = (1 - |y|)^2."""
-    rest = 1.0 - t.unary("Abs", t.output(node))
-    return (t.dy(node) * (rest * rest),)
+    """y = x / (1 + |x|), y' = 1 / (1 + |x|)^2."""
+    size = t.unary("Abs", t.input(node, 0)) + 1.0
+    return (t.dy(node) / (size * size),)
 
 
 def vjp_softplus(node: Node, t: Tape) -> Cotangents:

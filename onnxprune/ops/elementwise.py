@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from onnxprune.graph import Node
-from onnxprune.ops.elementwise_gradients import vjp_add, vjp_div, vjp_mul, vjp_relu, vjp_sub
+from onnxprune.ops.activation_gradients import ACTIVATIONS, CONTRIB_ACTIVATIONS
+from onnxprune.ops.elementwise_gradients import ARITHMETIC, FLAT, train_dropout
 from onnxprune.ops.rule import Role, Rule, Zeros, zero_all, zero_any, zero_keeps, zero_lost
 from onnxprune.ops.ties import Ties
 
@@ -122,31 +123,35 @@ def zero_where(node: Node, z: Zeros) -> None:
 
 LIN, BOUND, DATA = Role.LINEAR, Role.BOUND, Role.DATA
 Zero = Callable[[Node, Zeros], None]
+Couple = Callable[[Node, Ties], None]
 
 
-VJPS = {"Add": vjp_add, "Sub": vjp_sub, "Sum": vjp_add, "Mul": vjp_mul, "Div": vjp_div, "Relu": vjp_relu}
+VJPS = {**ARITHMETIC, **ACTIVATIONS}
 
 
-def _rule(op: str, zero: Zero, *roles: Role, domain: str = "") -> Rule:
-    return Rule(op, couple_elementwise, roles, zero, domain=domain, vjp=VJPS.get(op) if not domain else None)
+def _rule(op: str, zero: Zero, *roles: Role, couple: Couple = couple_elementwise, domain: str = "") -> Rule:
+    """A rule with the gradient that is in the tables."""
+    vjp = (CONTRIB_ACTIVATIONS if domain else VJPS).get(op)
+    train = train_dropout if op == "Dropout" else None
+    return Rule(op, couple, roles, zero, domain=domain, vjp=vjp, train=train, flat=op in FLAT)
 
 
 RULES = (
     *(
-        Rule(op, couple_first_input, (Role.DATA, Role.BOUND), zero_keeps, vjp=VJPS.get(op))
+        _rule(op, zero_keeps, DATA, BOUND, couple=couple_first_input)
         for op in KEEP_ZERO
         if op not in ("PRelu", "Identity")
     ),
-    Rule("Identity", couple_first_input, (Role.PASS,), zero_keeps),
+    _rule("Identity", zero_keeps, Role.PASS, couple=couple_first_input),
     *(
-        Rule(op, couple_first_input, (Role.DATA,), zero_hazard if op in ("Log", "Reciprocal") else zero_lost)
+        _rule(op, zero_hazard if op in ("Log", "Reciprocal") else zero_lost, DATA, couple=couple_first_input)
         for op in LOSE_ZERO
     ),
     *(_rule(op, zero_lost, BOUND) for op in COMPARE),
-    Rule("PRelu", couple_prelu, (DATA, LIN), zero_first_input),
-    Rule("Cast", couple_first_input, (Role.PASS,), zero_keeps),
-    Rule("CastLike", couple_first_input, (Role.PASS, DATA), zero_keeps),
-    Rule("Clip", couple_first_input, (DATA, BOUND), zero_clip),
+    _rule("PRelu", zero_first_input, DATA, LIN, couple=couple_prelu),
+    _rule("Cast", zero_keeps, Role.PASS, couple=couple_first_input),
+    _rule("CastLike", zero_keeps, Role.PASS, DATA, couple=couple_first_input),
+    _rule("Clip", zero_clip, DATA, BOUND, couple=couple_first_input),
     _rule("Add", zero_all, LIN),
     _rule("Sub", zero_all, LIN),
     _rule("Sum", zero_all, LIN),
@@ -159,8 +164,8 @@ RULES = (
     _rule("Min", zero_all, BOUND),
     _rule("Mean", zero_all, LIN),
     _rule("Where", zero_where, Role.CONDITION, LIN),
-    Rule("QuickGelu", couple_first_input, (DATA,), zero_keeps, domain="com.microsoft"),
-    Rule("Gelu", couple_first_input, (DATA,), zero_keeps, domain="com.microsoft"),
+    _rule("QuickGelu", zero_keeps, DATA, couple=couple_first_input, domain="com.microsoft"),
+    _rule("Gelu", zero_keeps, DATA, couple=couple_first_input, domain="com.microsoft"),
     _rule("BiasGelu", zero_all, LIN, domain="com.microsoft"),
     _rule("FastGelu", zero_all, LIN, domain="com.microsoft"),
 )

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import pi, sqrt
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import TensorProto
 
 from onnxprune.graph import Node
@@ -99,7 +101,7 @@ def _base(node: Node, t: Tape, dy: Value, x: Value, y: Value) -> Value | None:
     return _finite_at_zero(t, x, dy * (p * x ** (p - 1.0)), known, p)
 
 
-def _finite_at_zero(t: Tape, x: Value, dx: Value, known: np.ndarray | None, p: Value | None = None) -> Value:
+def _finite_at_zero(t: Tape, x: Value, dx: Value, known: NDArray[Any] | None, p: Value | None = None) -> Value:
     """0 at x = 0 where the exponent is below 1."""
     if known is not None and (known >= 1).all():
         return dx

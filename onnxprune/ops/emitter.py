@@ -22,7 +22,7 @@ from onnx import TensorProto, helper
 
 from onnxprune.weights import dtype_of
 
-__all__ = ["FLOATS", "Dim", "Emitter", "Sizes", "Value", "broadcast_sizes"]
+__all__ = ["FLOATS", "Array", "Dim", "Emitter", "Sizes", "Value", "broadcast_sizes"]
 
 Array = NDArray[Any]
 Sizes = tuple[int, ...]

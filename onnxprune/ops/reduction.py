@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from onnxprune.graph import Graph, Node
 from onnxprune.ops.elementwise import zero_hazard
+from onnxprune.ops.reduction_gradients import REDUCTIONS
 from onnxprune.ops.rule import Role, Rule, zero_keeps, zero_lost
 from onnxprune.ops.ties import Ties
 
@@ -90,10 +91,14 @@ def _axis(graph: Graph, node: Node) -> int | None:
 
 D, S = Role.DATA, Role.SHAPE
 LOGARITHMS = {"ReduceLogSum": zero_hazard, "ReduceLogSumExp": zero_lost}
+FLAT = ("Hardmax", "ArgMax", "ArgMin")
 RULES = (
-    *(Rule(op, couple_reduce, (D, S), LOGARITHMS.get(op, zero_keeps)) for op in (*NEUTRAL, *RENORMALISED)),
     *(
-        Rule(op, couple_along_axis, (D, S), zero_lost)
-        for op in ("Softmax", "LogSoftmax", "Hardmax", "ArgMax", "ArgMin", "TopK", "CumSum")
+        Rule(op, couple_reduce, (D, S), LOGARITHMS.get(op, zero_keeps), vjp=REDUCTIONS[op])
+        for op in (*NEUTRAL, *RENORMALISED)
+    ),
+    *(
+        Rule(op, couple_along_axis, (D, S), zero_lost, vjp=REDUCTIONS.get(op), flat=op in FLAT)
+        for op in ("Softmax", "LogSoftmax", "TopK", "CumSum", *FLAT)
     ),
 )

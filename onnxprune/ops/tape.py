@@ -38,7 +38,7 @@ class Tape(Emitter):
 
     ``graph``: its analysis view; ``other``: the same with other sizes of dynamic dimensions. ``guided``: activation
     functions let only positive cotangents through, as guided back-propagation has it (Springenberg et al.,
-    arXiv:1412.6806).
+    arXiv:1412.6806). ``seed``: of what operators draw in training (Dropout).
     """
 
     def __init__(
@@ -48,10 +48,12 @@ class Tape(Emitter):
         *,
         training: bool = False,
         guided: bool = False,
+        seed: int = 0,
     ) -> None:
         super().__init__(set(all_names(graph.model.proto)) | set(graph.weights), training=training)
         self.graph = graph
         self.guided = guided
+        self.seed = seed
         self.inputs: list[Value] = []  # beside those of the model
         self.updates: dict[str, str] = {}  # weight -> the tensor that is its new value after a step of training
         self._other = other
@@ -63,10 +65,15 @@ class Tape(Emitter):
 
     def tensor(self, name: str) -> Value:
         """A tensor of the forward pass, by name."""
+        name = self.graph.origin.get(name, name)
         if name not in self._values:
             kind = self.graph.dtypes.get(name, int(onnx.TensorProto.FLOAT))
             self._values[name] = Value(self, name, self._sizes(name), kind)
         return self._values[name]
+
+    def reads(self, node: Node) -> tuple[str, ...]:
+        """Names of a node's inputs, where a vector that several layers read has one name."""
+        return tuple(self.graph.origin.get(name, name) for name in node.inputs)
 
     def has(self, node: Node, k: int) -> bool:
         """Whether the node has input ``k``."""

@@ -357,12 +357,12 @@ def ints(net: Net, *values: int) -> str:
     return net.const(list(values), I64)
 
 
-def fed(op: str, feeds: dict[str, Sequence[int]], *shape: int | str, **attrs: object) -> Case:
-    """All further inputs are fed, so that nothing about them is known beforehand; one without values is absent."""
+def fed(op: str, feeds: dict[str, Sequence[int]], shape: Sequence[int], out: Sequence[int], **attrs: object) -> Case:
+    """All further inputs are fed, so that only the shape that comes ``out`` is known; one without values is absent."""
 
     def middle(net: Net, x: str) -> str:
         names = [net.input((len(v),), I64, k) if len(v) else "" for k, v in feeds.items()]
-        return net.op(op, x, *names, **attrs)
+        return net.hint(net.op(op, x, *names, **attrs), out)
 
     return bare(middle, *shape, feeds={k: np.array(v, I64) for k, v in feeds.items() if len(v)})
 
@@ -385,6 +385,16 @@ def cut_out(starts: Sequence[int], ends: Sequence[int], axes: Sequence[int], ste
         return net.op("Slice", x, *(ints(net, *v) for v in (starts, ends, axes, steps)))
 
     return bare(middle, "n", "m", 6)
+
+
+def backwards() -> Case:
+    """Known steps, fed bounds."""
+
+    def middle(net: Net, x: str) -> str:
+        bounds = [net.input((2,), I64, k) for k in ("starts", "ends")]
+        return net.hint(net.op("Slice", x, *bounds, ints(net, -1, 0), ints(net, -2, 3)), (2, 3))
+
+    return bare(middle, 5, 6, feeds={"starts": np.array([-1, 1]), "ends": np.array([-EVERY, EVERY])})
 
 
 def joined(net: Net, x: str) -> str:
@@ -412,16 +422,16 @@ GRADIENT_CASES = {
     ("", "Reshape"): [
         bare(lambda net, x: net.op("Reshape", x, ints(net, 0, -1)), "n", "m", 4),
         bare(lambda net, x: net.op("Reshape", x, ints(net, -1)), "n", "m", 4),
-        fed("Reshape", {"target": [4, -1]}, "n", 4, 2),
+        fed("Reshape", {"target": [4, -1]}, (3, 4, 2), (4, 6)),
     ],
     ("", "Expand"): [
         bare(lambda net, x: net.op("Expand", x, ints(net, 2, 1, 5, 3)), "n", 1, 3),
-        fed("Expand", {"target": [4, 1, 5, 3]}, 2, 1, 3),
-        fed("Expand", {"target": [3]}, 2, 3),
+        fed("Expand", {"target": [4, 1, 5, 3]}, (2, 1, 3), (4, 2, 5, 3)),
+        fed("Expand", {"target": [3]}, (2, 3), (2, 3)),
     ],
     ("", "Tile"): [
         bare(lambda net, x: net.op("Tile", x, ints(net, 1, 3, 2)), "n", 2, "m"),
-        fed("Tile", {"repeats": [2, 1, 3]}, "n", 2, 3),
+        fed("Tile", {"repeats": [2, 1, 3]}, (2, 2, 3), (4, 2, 9)),
     ],
     ("", "DepthToSpace"): [
         bare(lambda net, x: net.op("DepthToSpace", x, blocksize=2, mode="DCR"), "n", 8, "h", "w"),
@@ -438,9 +448,10 @@ GRADIENT_CASES = {
         cut_out([0, -1], [EVERY, -EVERY], [0, 1], [2, -1]),
         cut_out([1, -1], [5, -EVERY], [2, 1], [3, -2]),
         cut_out([0], [0], [2], [1]),
-        fed("Slice", {"starts": [1], "ends": [EVERY], "axes": [], "steps": []}, "n", 4),
-        fed("Slice", {"starts": [-1, 2], "ends": [-EVERY, 9]}, 3, 4),
-        fed("Slice", {"starts": [1, -1], "ends": [EVERY, -EVERY]}, 3, "m"),
+        fed("Slice", {"starts": [1], "ends": [EVERY], "axes": [], "steps": []}, (3, 4), (2, 4)),
+        fed("Slice", {"starts": [-1, 2], "ends": [-EVERY, 9]}, (3, 4), (0, 2)),
+        fed("Slice", {"starts": [1, -3], "ends": [EVERY, -1]}, (3, 5), (2, 2)),
+        backwards(),
     ],
     ("", "Pad"): [
         *(padded(mode, [0, 1, 2, 0, 2, 1], "n", 3, 4) for mode in MODES),
@@ -450,6 +461,6 @@ GRADIENT_CASES = {
         *(padded(mode, [7, 11, 9, 3], 4, 3) for mode in ("edge", "wrap")),
         padded("reflect", [1, 1, 1, 1], "n", 4, "w", axes=[2, 1]),
         padded("reflect", [2, 3, 2, 3], "n", 3, 4, axes=[1, 2]),
-        *(fed("Pad", {"pads": [1, 2, 1, -1]}, 4, 4, mode=mode) for mode in MODES),
+        *(fed("Pad", {"pads": [1, 2, 1, -1]}, (4, 4), (6, 5), mode=mode) for mode in MODES),
     ],
 }
