@@ -15,6 +15,7 @@ from onnxprune.errors import UnsupportedModel
 from onnxprune.nodes import Node
 from onnxprune.ops import rule_for
 from onnxprune.ops.emitter import FLOATS, Value
+from onnxprune.ops.quantized import carries_quantised
 from onnxprune.ops.tape import Tape
 
 __all__ = ["backward", "differentiable"]
@@ -58,7 +59,7 @@ def fitted(tape: Tape, gradient: Value, target: Value) -> Value:
             gradient = tape.sum(gradient, wide, keep=True)
         if gradient.sizes != target.sizes:
             gradient = tape.expand(gradient, target)
-    return tape.cast(gradient, target.dtype)
+    return tape.cast(gradient, target.dtype) if target.dtype in FLOATS else gradient
 
 
 def differentiable(tape: Tape, outputs: Collection[str], names: Collection[str]) -> frozenset[str]:
@@ -69,7 +70,7 @@ def differentiable(tape: Tape, outputs: Collection[str], names: Collection[str])
             continue
         rule = rule_for(node.domain, node.op)
         if rule is not None and rule.vjp is not None:
-            live.update(name for name in tape.reads(node) if name and tape.tensor(name).dtype in FLOATS)
+            live.update(name for name in tape.reads(node) if name and _real(tape, name))
     return frozenset(name for name in names if name in live)
 
 
@@ -78,8 +79,14 @@ def _reached(tape: Tape, wanted: Collection[str]) -> set[str]:
     reached = set(wanted)
     for node in tape.graph.nodes:
         if len(node.where) == 1 and not reached.isdisjoint(_reads(tape, node)):
-            reached.update(name for name in node.outputs if name and tape.tensor(name).dtype in FLOATS)
+            reached.update(name for name in node.outputs if name and _real(tape, name))
     return reached
+
+
+def _real(tape: Tape, name: str) -> bool:
+    """Whether a tensor holds real numbers, quantised ones among them."""
+    kind, node = tape.tensor(name).dtype, tape.graph.producer.get(name)
+    return kind in FLOATS or (node is not None and carries_quantised(node, kind))
 
 
 def _reads(tape: Tape, node: Node) -> set[str]:

@@ -12,30 +12,35 @@ from numpy.typing import ArrayLike, NDArray
 
 from onnxprune.data import Dataset
 from onnxprune.errors import OptionError
+from onnxprune.losses import Loss
 from onnxprune.model import Model
 from onnxprune.values import Coupling
 
-__all__ = ["SIDES", "Criterion", "Pieces", "Scores", "Settings", "UnitScores", "WeightScores", "streamed"]
+__all__ = ["SCALES", "SIDES", "Criterion", "Pieces", "Scores", "Settings", "UnitScores", "WeightScores", "streamed"]
 
 Floats = NDArray[np.float64]
 Array = NDArray[Any]
 
 SIDES = ("all", "producing")
+SCALES = ("layer", "model", "none")
 
 
 @dataclass(frozen=True)
 class Settings:
     """How a criterion is applied.
 
-    ``normalise``: divide by the number of elements, so that layers of different widths can be compared.
+    ``normalise``: True makes layers of different widths comparable in the way that belongs to the criterion (most
+    divide by the number of elements), False leaves sums. "layer" and "model" do what True does, and then divide the
+    scores of units by their L2 norm over the group or over the model; "none" is False.
     ``sides``: "all" linear parameter slices of a unit, or only the "producing" ones (not those that read it).
     ``seed``: for whatever is drawn at random. ``data``: a dataset, for criteria that need one; at most ``samples`` of
     it are looked at, ``batch`` at a time, on ``provider`` with so many ``threads``. ``progress``: called with the
     stage in words, how much of it is done, and out of how many. ``ratios``: the share that will be removed, of every
-    weight or by name of the weight, for criteria that look at neighbours as they will be.
+    weight or by name of the weight, for criteria that look at neighbours as they will be. ``losses``: what gradients
+    are gradients of; None for the loss that the labels call for.
     """
 
-    normalise: bool = True
+    normalise: bool | str = True
     sides: str = "all"
     seed: int = 0
     data: Dataset | None = None
@@ -45,8 +50,15 @@ class Settings:
     threads: int | None = None
     progress: Callable[[str, int, int], None] | None = None
     ratios: Mapping[str, float] | float | None = None
+    losses: tuple[Loss, ...] | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.normalise, str) and self.normalise not in SCALES:
+            raise OptionError(
+                f"normalise: got {self.normalise!r}, expected one of {', '.join(SCALES)}", "Leave it out."
+            )
+        if self.normalise == "none":
+            object.__setattr__(self, "normalise", False)
         if self.sides not in SIDES:
             raise OptionError(f"sides: got {self.sides!r}, expected one of {', '.join(SIDES)}", "Leave it out for all.")
         given = self.ratios.items() if isinstance(self.ratios, Mapping) else {"all": self.ratios}.items()
@@ -134,6 +146,9 @@ class WeightScores(Mapping[str, Array]):
         if weight not in self.names:
             raise KeyError(weight)
         return self.compute(weight)
+
+    def __contains__(self, weight: object) -> bool:
+        return weight in self.names  # without computing it
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)

@@ -18,7 +18,7 @@ from onnxprune.graph import Graph, Node
 from onnxprune.ops.emitter import FLOATS, Value
 from onnxprune.ops.tape import Tape
 
-__all__ = ["Scores", "activation_of", "plain", "scores"]
+__all__ = ["Scores", "activation_of", "is_probability", "plain", "scores"]
 
 TINY = 1e-12
 NARROW = frozenset({int(TensorProto.FLOAT16), int(TensorProto.BFLOAT16)})
@@ -29,8 +29,11 @@ BOUNDED = frozenset("HardSigmoid Clip".split())  # what else makes a single scor
 
 @dataclass(frozen=True)
 class Scores:
-    """``value``: what a loss is a function of, in the shape of the output; ``pull``: its cotangent -> the tensor of the
-    forward pass to begin at, and the cotangent of that."""
+    """What a loss is a function of.
+
+    ``value``: of the shape of the output. ``pull``: its cotangent -> the tensor of the forward pass to begin
+    at, and the cotangent of that.
+    """
 
     value: Value
     pull: Callable[[Value], tuple[str, Value]]
@@ -53,7 +56,11 @@ def scores(t: Tape, output: str, axis: int, *, probable: bool) -> Scores:
         back = _back(t, moves, axis)
         if node.op == "Sigmoid" and axis < 0:
             return _behind(t, node, moves)
-        if node.op in ("Softmax", "LogSoftmax") and axis >= 0 and back == node.attrs.get("axis", -1) % t.output(node).rank:
+        if (
+            node.op in ("Softmax", "LogSoftmax")
+            and axis >= 0
+            and back == node.attrs.get("axis", -1) % t.output(node).rank
+        ):
             return _behind(t, node, moves)
         if node.op == "Concat" and axis >= 0 and back is not None:
             return _pair(t, node, moves)
@@ -151,7 +158,7 @@ def _pair(t: Tape, node: Node, moves: tuple[Node, ...]) -> Scores:
     sigmoid = t.graph.producer[node.inputs[1]]
     logits = t.input(sigmoid, 0)
     axis = int(node.attrs["axis"]) % t.output(node).rank
-    value = t.concat([logits * 0.0, logits], axis)
+    value = t.concat([t.zeros_like(logits), logits], axis)
     for move in moves:
         value = _moved(t, move, value)
 
@@ -169,6 +176,6 @@ def _of_probabilities(t: Tape, output: str, axis: int) -> Scores:
     p = widened(t, tensor) + TINY
     if axis >= 0:
         return Scores(t.unary("Log", p), lambda dz: (output, t.cast(dz / p, tensor.dtype)))
-    q = 1.0 + 2 * TINY - p
+    q = 1.0 - widened(t, tensor) + TINY
     value = t.unary("Log", p) - t.unary("Log", q)
     return Scores(value, lambda dz: (output, t.cast(dz / p + dz / q, tensor.dtype)))

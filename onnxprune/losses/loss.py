@@ -64,7 +64,9 @@ class Loss:
         for number in self.class_weights or ():
             self._check("class_weights", number, number >= 0, "at least 0")
         if self.class_weights is not None and not any(self.class_weights):
-            raise OptionError(f"loss {self.kind}: all class_weights are 0", "Give one above 0 to the classes that count.")
+            raise OptionError(
+                f"loss {self.kind}: all class_weights are 0", "Give one above 0 to the classes that count."
+            )
 
     def _check(self, name: str, value: float, good: bool, expected: str) -> None:
         if not (good and isfinite(value)):
@@ -72,9 +74,9 @@ class Loss:
 
 
 def parse_loss(text: str) -> tuple[Loss, ...]:
-    """The terms of a loss: ``cross-entropy``, ``cross-entropy + 0.5*distillation(temperature=4)``,
-    ``cross-entropy(class_weights=[1, 2, 0.5])``.
+    """The terms of a loss, as they are written on a command line.
 
+    ``cross-entropy``, ``cross-entropy + 0.5*distillation(temperature=4)``, ``cross-entropy(class_weights=[1, 2])``.
     Raises OptionError, which says what was not understood.
     """
     losses: list[Loss] = []

@@ -6,6 +6,13 @@ import numpy as np
 
 from onnxprune.graph import Node
 from onnxprune.ops.cutting import Cutter
+from onnxprune.ops.indexing_gradients import (
+    vjp_gather,
+    vjp_gather_elements,
+    vjp_gather_nd,
+    vjp_one_hot,
+    vjp_scatter,
+)
 from onnxprune.ops.join import take_positions
 from onnxprune.ops.rule import Role, Rule, zero_by_inputs, zero_keeps, zero_lost
 from onnxprune.ops.ties import Ties
@@ -128,11 +135,11 @@ def couple_one_hot(node: Node, t: Ties) -> None:
 
 INDEX, D = Role.INDEX, Role.DATA
 RULES = (
-    Rule("Gather", couple_gather, (Role.PASS, INDEX), zero_keeps, cut_gather),
-    Rule("GatherElements", couple_gather_elements, (Role.PASS, INDEX), zero_lost),
-    Rule("GatherND", couple_gather_nd, (Role.PASS, INDEX), zero_by_inputs(0)),
-    Rule("ScatterND", couple_scatter_nd, (D, INDEX, D), zero_keeps),
-    Rule("ScatterElements", couple_scatter_elements, (D, INDEX, D), zero_lost),
-    Rule("Scatter", couple_scatter_elements, (D, INDEX, D), zero_lost),
-    Rule("OneHot", couple_one_hot, (INDEX, Role.SHAPE, D), zero_lost),
+    Rule("Gather", couple_gather, (Role.PASS, INDEX), zero_keeps, cut_gather, vjp=vjp_gather),
+    Rule("GatherElements", couple_gather_elements, (Role.PASS, INDEX), zero_lost, vjp=vjp_gather_elements),
+    Rule("GatherND", couple_gather_nd, (Role.PASS, INDEX), zero_by_inputs(0), vjp=vjp_gather_nd),
+    Rule("ScatterND", couple_scatter_nd, (D, INDEX, D), zero_keeps, vjp=vjp_scatter),
+    Rule("ScatterElements", couple_scatter_elements, (D, INDEX, D), zero_lost, vjp=vjp_scatter),
+    Rule("Scatter", couple_scatter_elements, (D, INDEX, D), zero_lost, vjp=vjp_scatter),
+    Rule("OneHot", couple_one_hot, (INDEX, Role.SHAPE, D), zero_lost, vjp=vjp_one_hot),
 )

@@ -57,15 +57,15 @@ def vjp_slice(node: Node, t: Tape) -> Cotangents:
         step = 1 if not node.input(4) else None if steps is None else int(steps[i])
         if step == 1 and starts is not None:
             if dy.sizes is None or dy.sizes[axis] != x.known[axis]:
-                stretches.append((axis, _before(t, x, axis, int(starts[i]))))
+                stretches.append((axis, before(t, x, axis, int(starts[i]))))
         elif x.known[axis] >= 0 and step is not None and starts is not None and ends is not None:
             positions = _positions(x.known[axis], int(starts[i]), int(ends[i]), step)
             inverse = np.full(x.known[axis], positions.size, np.int64)
             inverse[positions] = np.arange(positions.size)
-            dy = _spread(t, dy, x, axis, t.const(inverse))
+            dy = spread(t, dy, x, axis, t.const(inverse))
         else:
-            dy = _spread(t, dy, x, axis, _inverse(node, t, x, axis, i))
-    return (_surrounded(t, dy, x, stretches),)
+            dy = spread(t, dy, x, axis, _inverse(node, t, x, axis, i))
+    return (surrounded(t, dy, x, stretches),)
 
 
 def _positions(size: int, start: int, end: int, step: int) -> NDArray[np.int64]:
@@ -73,7 +73,7 @@ def _positions(size: int, start: int, end: int, step: int) -> NDArray[np.int64]:
     return np.arange(size)[slice(start, stop, step)]
 
 
-def _before(t: Tape, x: Value, axis: int, start: int) -> int | Value:
+def before(t: Tape, x: Value, axis: int, start: int) -> int | Value:
     """Where a stretch begins, counted from the front."""
     size = x.known[axis]
     if size >= 0:
@@ -96,22 +96,23 @@ def _inverse(node: Node, t: Tape, x: Value, axis: int, i: int) -> Value:
     return t.op("ScatterElements", t.op("Expand", count, length), taken, order, sizes=(x.known[axis],), axis=0)
 
 
-def _spread(t: Tape, dy: Value, x: Value, axis: int, inverse: Value) -> Value:
+def spread(t: Tape, dy: Value, x: Value, axis: int, inverse: Value) -> Value:
+    """dy along an axis of x. ``inverse``: for each position of x that of its cotangent; the length of dy for none."""
     extended = t.op("Pad", dy, t.ints(0, 1), None, t.ints(axis))
     sizes = None if dy.sizes is None else (*dy.sizes[:axis], x.known[axis], *dy.sizes[axis + 1 :])
     return t.op("Gather", extended, inverse, sizes=sizes, axis=axis)
 
 
-def _surrounded(t: Tape, dy: Value, x: Value, stretches: Sequence[tuple[int, int | Value]]) -> Value:
+def surrounded(t: Tape, dy: Value, x: Value, stretches: Sequence[tuple[int, int | Value]]) -> Value:
     """Zeros around dy up to the shape of x. ``stretches``: axis, and where on it dy begins."""
     if not stretches:
         return dy
     fronts, backs = [], []
-    for axis, before in stretches:
-        front = t.ints(before) if isinstance(before, int) else before
+    for axis, first in stretches:
+        front = t.ints(first) if isinstance(first, int) else first
         sizes = None if dy.sizes is None else (dy.sizes[axis], x.known[axis])
-        if sizes is not None and min(sizes) >= 0 and isinstance(before, int):
-            back = t.ints(sizes[1] - before - sizes[0])
+        if sizes is not None and min(sizes) >= 0 and isinstance(first, int):
+            back = t.ints(sizes[1] - first - sizes[0])
         else:
             back = t.length(x, axis) - front - t.length(dy, axis)
         fronts.append(front)
@@ -210,8 +211,8 @@ def _folded(t: Tape, dy: Value, x: Value, axis: int, pads: tuple[int, int], mode
         part = t.op("Slice", dy, *(t.ints(n) for n in (*bounds, axis, run.step or 1)), sizes=part_sizes)
         if run.step == 0:
             part = t.sum(part, [axis], keep=True)
-        before: int | Value = run.source if run.source >= 0 else t.length(like, axis) + t.ints(run.source)
-        total = total + _surrounded(t, part, like, [(axis, before)])
+        first: int | Value = run.source if run.source >= 0 else t.length(like, axis) + t.ints(run.source)
+        total = total + surrounded(t, part, like, [(axis, first)])
     return total
 
 

@@ -6,15 +6,20 @@ Either side may be a constant or computed (attention multiplies two computed ten
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 
 from onnxprune.graph import Node
-from onnxprune.ops.emitter import Value
+from onnxprune.ops.matmul_gradients import (
+    expand_fused_gemm,
+    expand_fused_matmul,
+    parse_einsum,
+    vjp_einsum,
+    vjp_gemm,
+    vjp_matmul,
+)
 from onnxprune.ops.rule import Role, Rule, Shapes, Zeros, zero_any, zero_keeps, zero_lost
-from onnxprune.ops.tape import Tape
 from onnxprune.ops.ties import Ties
 
 
@@ -71,7 +76,7 @@ def couple_gemm(node: Node, t: Ties) -> None:
 
 def couple_einsum(node: Node, t: Ties) -> None:
     """A letter in the output is a free axis; a letter that is only in the operands is summed over."""
-    terms, output = _parse(node.attrs["equation"], [t.rank(i) for i in node.inputs])
+    terms, output = parse_einsum(node.attrs["equation"], [t.rank(i) for i in node.inputs])
     places: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for k, letters in enumerate(terms):
         for axis, letter in enumerate(letters):
@@ -94,23 +99,6 @@ def couple_einsum(node: Node, t: Ties) -> None:
     t.kinds[y] = "neurons"
 
 
-def _parse(equation: str, ranks: list[int]) -> tuple[list[str], str]:
-    """Letters per operand and of the output; an ellipsis becomes capital letters from the end of a private alphabet."""
-    left, arrow, right = equation.replace(" ", "").partition("->")
-    operands = left.split(",")
-    widest = max((rank - len(term.replace("...", ""))) for term, rank in zip(operands, ranks, strict=True))
-    alphabet = [chr(0x2460 + i) for i in range(max(widest, 0))]
-    terms = []
-    for term, rank in zip(operands, ranks, strict=True):
-        extra = rank - len(term.replace("...", ""))
-        terms.append(term.replace("...", "".join(alphabet[len(alphabet) - extra :])))
-    if not arrow:
-        joined = "".join(terms)
-        letters = sorted(x for x in set(joined) if joined.count(x) == 1 and x not in alphabet)
-        return terms, "".join(alphabet) * ("..." in left) + "".join(letters)
-    return terms, right.replace("...", "".join(alphabet))
-
-
 def macs_matmul(node: Node, shapes: Shapes) -> int:
     """Output elements x contracted size."""
     a = shapes[node.input(0)]
@@ -120,7 +108,7 @@ def macs_matmul(node: Node, shapes: Shapes) -> int:
 
 def macs_einsum(node: Node, shapes: Shapes) -> int:
     """The product of all letters' sizes: the cost of the direct sum."""
-    terms, _ = _parse(node.attrs["equation"], [len(shapes[i]) for i in node.inputs])
+    terms, _ = parse_einsum(node.attrs["equation"], [len(shapes[i]) for i in node.inputs])
     size: dict[str, int] = {}
     for tensor, letters in zip(node.inputs, terms, strict=True):
         for letter, n in zip(letters, shapes[tensor], strict=True):
@@ -137,57 +125,13 @@ def zero_gemm(node: Node, z: Zeros) -> None:
         z.set(np.setdiff1d(outputs, np.concatenate(tied)) if tied else outputs, False)
 
 
-def vjp_matmul(node: Node, t: Tape) -> Sequence[Value | None]:
-    """y = a b: da = dy b', db = a' dy. A matrix beside a stack of rows is reached by one product of matrices."""
-    dy, a, b = t.dy(node), t.input(node, 0), t.input(node, 1)
-    if a.rank == 1 or b.rank == 1:
-        return _vjp_vectors(node, t)
-    da = t.matmul(dy, t.swap(b)) if t.needs(node, 0) else None
-    db = None
-    if t.needs(node, 1):
-        if b.rank == 2 and a.rank > 2:
-            rows = t.product([t.dim(a, axis) for axis in range(a.rank - 1)])
-            flat_a = t.reshape(a, [rows, t.dim(a, -1)])
-            db = t.gemm(flat_a, t.reshape(dy, [rows, t.dim(dy, -1)]), trans_a=True)
-        else:
-            db = t.matmul(t.swap(a), dy)
-    return da, db
-
-
-def _vjp_vectors(node: Node, t: Tape) -> Sequence[Value | None]:
-    """An operand of one axis is a row (left) or a column (right)."""
-    dy, a, b = t.dy(node), t.input(node, 0), t.input(node, 1)
-    row, column = a.rank == 1, b.rank == 1
-    a2, b2 = t.unsqueeze(a, [0]) if row else a, t.unsqueeze(b, [1]) if column else b
-    if column:
-        dy = t.unsqueeze(dy, [-1])
-    if row:
-        dy = t.unsqueeze(dy, [-2])
-    da, db = t.matmul(dy, t.swap(b2)), t.matmul(t.swap(a2), dy)
-    return t.squeeze(da, [-2]) if row else da, t.squeeze(db, [-1]) if column else db
-
-
-def vjp_gemm(node: Node, t: Tape) -> Sequence[Value | None]:
-    """y = alpha a b + beta c, a and b transposed where asked."""
-    dy, a, b = t.dy(node), t.input(node, 0), t.input(node, 1)
-    alpha, beta = node.attrs.get("alpha", 1.0), node.attrs.get("beta", 1.0)
-    trans_a, trans_b = bool(node.attrs.get("transA", 0)), bool(node.attrs.get("transB", 0))
-    scaled = dy if alpha == 1 else dy * alpha
-    da = db = dc = None
-    if t.needs(node, 0):
-        da = t.gemm(b, scaled, trans_a=trans_b, trans_b=True) if trans_a else t.gemm(scaled, b, trans_b=not trans_b)
-    if t.needs(node, 1):
-        db = t.gemm(scaled, a, trans_a=True, trans_b=trans_a) if trans_b else t.gemm(a, scaled, trans_a=not trans_a)
-    if t.needs(node, 2):
-        dc = dy if beta == 1 else dy * beta
-    return da, db, dc
-
-
 MS = "com.microsoft"
 RULES = (
     Rule("MatMul", couple_matmul, (Role.LINEAR,), zero_any, macs=macs_matmul, vjp=vjp_matmul),
-    Rule("FusedMatMul", couple_matmul, (Role.LINEAR,), zero_any, macs=macs_matmul, domain=MS),
+    Rule(
+        "FusedMatMul", couple_matmul, (Role.LINEAR,), zero_any, macs=macs_matmul, domain=MS, expand=expand_fused_matmul
+    ),
     Rule("Gemm", couple_gemm, (Role.LINEAR,), zero_gemm, macs=macs_matmul, vjp=vjp_gemm),
-    Rule("FusedGemm", couple_gemm, (Role.LINEAR,), zero_lost, macs=macs_matmul, domain=MS),
-    Rule("Einsum", couple_einsum, (Role.LINEAR,), zero_any, macs=macs_einsum),
+    Rule("FusedGemm", couple_gemm, (Role.LINEAR,), zero_lost, macs=macs_matmul, domain=MS, expand=expand_fused_gemm),
+    Rule("Einsum", couple_einsum, (Role.LINEAR,), zero_any, macs=macs_einsum, vjp=vjp_einsum),
 )

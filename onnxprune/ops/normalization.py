@@ -7,8 +7,21 @@ their kin divide by a statistic of the whole axis: a removed unit changes what t
 from __future__ import annotations
 
 from onnxprune.graph import Node
+from onnxprune.ops.batch_norm_gradients import train_batch_norm, vjp_batch_norm
 from onnxprune.ops.cutting import Cutter
 from onnxprune.ops.elementwise import broadcast, zero_hazard
+from onnxprune.ops.normalization_gradients import (
+    expand_contrib_group_norm,
+    expand_simplified,
+    expand_skip_norm,
+    vjp_group_norm,
+    vjp_instance_norm,
+    vjp_layer_norm,
+    vjp_lp_norm,
+    vjp_lrn,
+    vjp_mean_variance,
+    vjp_rms_norm,
+)
 from onnxprune.ops.rule import Role, Rule, zero_by_inputs, zero_keeps
 from onnxprune.ops.ties import Ties
 
@@ -129,18 +142,30 @@ def couple_mean_variance(node: Node, t: Ties) -> None:
 
 D, L, V = Role.DATA, Role.LINEAR, Role.VARIANCE
 MS = "com.microsoft"
+BY_PARAMETERS = zero_by_inputs(1, 2)
 RULES = (
-    Rule("BatchNormalization", couple_batch_norm, (D, L, L, Role.BOUND, V), zero_by_inputs(1, 2)),
-    Rule("InstanceNormalization", couple_instance_norm, (D, L, L), zero_by_inputs(1, 2)),
-    Rule("LayerNormalization", couple_layer_norm, (D, L, L), zero_by_inputs(1, 2)),
-    Rule("RMSNormalization", couple_layer_norm, (D, L), zero_by_inputs(1)),
-    Rule("SimplifiedLayerNormalization", couple_layer_norm, (D, L), zero_by_inputs(1)),
-    Rule("SimplifiedLayerNormalization", couple_layer_norm, (D, L), zero_by_inputs(1), domain=MS),
-    Rule("SkipLayerNormalization", couple_skip_layer_norm, (L, L, L, L, L), zero_by_inputs(2, 3), domain=MS),
-    Rule("SkipSimplifiedLayerNormalization", couple_skip_layer_norm, (L, L, L, L), zero_by_inputs(2), domain=MS),
-    Rule("GroupNormalization", couple_group_norm, (D, L, L), zero_by_inputs(1, 2), cut_group_norm),
-    Rule("GroupNorm", couple_group_norm, (D, L, L), zero_by_inputs(1, 2), cut_group_norm, domain=MS),
-    Rule("LpNormalization", couple_lp_norm, (D,), zero_keeps),
-    Rule("LRN", couple_lrn, (D,), zero_keeps),
-    Rule("MeanVarianceNormalization", couple_mean_variance, (D,), zero_hazard),
-)
+    Rule(
+        "BatchNormalization",
+        couple_batch_norm,
+        (D, L, L, Role.BOUND, V),
+        BY_PARAMETERS,
+        vjp=vjp_batch_norm,
+        train=train_batch_norm,
+    ),
+    Rule("InstanceNormalization", couple_instance_norm, (D, L, L), BY_PARAMETERS, vjp=vjp_instance_norm),
+    Rule("LayerNormalization", couple_layer_norm, (D, L, L), BY_PARAMETERS, vjp=vjp_layer_norm),
+    Rule("RMSNormalization", couple_layer_norm, (D, L), zero_by_inputs(1), vjp=vjp_rms_norm),
+    Rule("SimplifiedLayerNormalization", couple_layer_norm, (D, L), zero_by_inputs(1), vjp=vjp_rms_norm),
+    Rule("SimplifiedLayerNormalization", couple_layer_norm, (D, L), zero_by_inputs(1), domain=MS,
+         expand=expand_simplified),
+    Rule("SkipLayerNormalization", couple_skip_layer_norm, (L, L, L, L, L), zero_by_inputs(2, 3), domain=MS,
+         expand=expand_skip_norm),
+    Rule("SkipSimplifiedLayerNormalization", couple_skip_layer_norm, (L, L, L, L), zero_by_inputs(2), domain=MS,
+         expand=expand_skip_norm),
+    Rule("GroupNormalization", couple_group_norm, (D, L, L), BY_PARAMETERS, cut_group_norm, vjp=vjp_group_norm),
+    Rule("GroupNorm", couple_group_norm, (D, L, L), BY_PARAMETERS, cut_group_norm, domain=MS,
+         expand=expand_contrib_group_norm),
+    Rule("LpNormalization", couple_lp_norm, (D,), zero_keeps, vjp=vjp_lp_norm),
+    Rule("LRN", couple_lrn, (D,), zero_keeps, vjp=vjp_lrn),
+    Rule("MeanVarianceNormalization", couple_mean_variance, (D,), zero_hazard, vjp=vjp_mean_variance),
+)  # fmt: skip

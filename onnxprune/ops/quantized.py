@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.graph import Graph, Node
+from onnxprune.ops.quantized_gradients import RANGES, vjp_dequantize, vjp_quantize
 from onnxprune.ops.rule import Role, Rule, Zeros, zero_keeps
 from onnxprune.ops.ties import Ties
 
-__all__ = ["agree", "depends_on_range", "per_entry", "stored_zero", "zero_unless_misread"]
+__all__ = ["agree", "carries_quantised", "depends_on_range", "per_entry", "stored_zero", "zero_unless_misread"]
 
 Array = NDArray[Any]
 MS = "com.microsoft"
@@ -180,6 +181,11 @@ def zero_unless_misread(node: Node, z: Zeros) -> None:
         z.set(z.outputs(node), False)
 
 
+def carries_quantised(node: Node, kind: int) -> bool:
+    """Whether an output of this type (ONNX's number) holds quantised real numbers, which have gradients."""
+    return kind in RANGES and (node.op in RESULT_ZERO or node.op in MOVES)
+
+
 # -- the rules ------------------------------------------------------------------------------------------------------
 
 
@@ -254,7 +260,7 @@ def zero_dequantize(node: Node, z: Zeros) -> None:
 
 LINEAR = (Role.PASS, Role.SCALE, Role.ZERO_POINT)
 RULES = (
-    *(Rule("QuantizeLinear", couple_linear, LINEAR, zero_quantize, domain=d) for d in ("", MS)),
-    *(Rule("DequantizeLinear", couple_linear, LINEAR, zero_dequantize, domain=d) for d in ("", MS)),
+    *(Rule("QuantizeLinear", couple_linear, LINEAR, zero_quantize, domain=d, vjp=vjp_quantize) for d in ("", MS)),
+    *(Rule("DequantizeLinear", couple_linear, LINEAR, zero_dequantize, domain=d, vjp=vjp_dequantize) for d in ("", MS)),
     Rule("DynamicQuantizeLinear", couple_dynamic, (Role.DATA,), zero_quantize),
 )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from onnxprune.model import Model
 from tests.ops.cases import HIDDEN, OUT, Case, Net, flat, normal_input, tokens
+from tests.ops.cases_shape import bare
 
 I64 = np.int64
 
@@ -136,4 +139,99 @@ CASES = {
     ("", "ScatterElements"): [scatter_elements("ScatterElements", 21)],
     ("", "Scatter"): [scatter_elements("Scatter", 10)],
     ("", "OneHot"): [one_hot()],
+}
+
+
+def picked(indices: object, axis: int, *shape: int | str) -> Case:
+    """Indices known beforehand."""
+    return bare(lambda net, x: net.op("Gather", x, net.const(indices, I64), axis=axis), *shape)
+
+
+def looked_up(indices: Sequence[object], axis: int, *shape: int | str, dtype: type[np.generic] = I64) -> Case:
+    """Indices that are fed, repeated and negative ones among them."""
+    array = np.array(indices, dtype)
+
+    def middle(net: Net, x: str) -> str:
+        return net.op("Gather", x, net.input([f"i{a}" for a in range(array.ndim)], dtype, "indices"), axis=axis)
+
+    return bare(middle, *shape, feeds={"indices": array})
+
+
+def by_elements(axis: int) -> Case:
+    where = np.array([[0, -1, 1, 1], [0, 2, 0, 1]])
+
+    def middle(net: Net, x: str) -> str:
+        return net.op("GatherElements", x, net.const(where % 3, I64), axis=axis)
+
+    return bare(middle, 3, 5 - axis)
+
+
+def by_coordinates(where: object, *shape: int | str, **attrs: int) -> Case:
+    array = np.array(where, I64)
+
+    def middle(net: Net, x: str) -> str:
+        return net.op("GatherND", x, net.input(array.shape, I64, "where"), **attrs)
+
+    return bare(middle, *shape, feeds={"where": array})
+
+
+def scattered(op: str, where: object, updates: Sequence[int], *shape: int, **attrs: object) -> Case:
+    """Updates are a parameter; for sums and products places come up several times."""
+
+    def middle(net: Net, x: str) -> str:
+        return net.op(op, x, net.const(where, I64), net.param(*updates), **attrs)
+
+    return bare(middle, *shape)
+
+
+def hot(axis: int) -> Case:
+    """The two values are a parameter."""
+
+    def middle(net: Net, x: str) -> str:
+        indices = net.input(("i", 3), I64, "indices")
+        return net.op("Mul", x, net.op("OneHot", indices, net.const(4, I64), net.param(2), axis=axis))
+
+    return bare(middle, 1, 1, 1, feeds={"indices": np.array([[0, 1, -1], [3, 2, -4]])})
+
+
+REDUCTIONS = ("add", "mul", "max", "min")
+ONCE, AGAIN = [[0, 1], [2, -1]], [[0, 1], [2, 0], [0, 1], [-1, 0]]
+GRADIENT_CASES = {
+    ("", "Gather"): [
+        picked(-1, 0, "n", 4),
+        picked(2, -1, 3, 4),
+        picked([1, 2], 1, "n", 4, 3),
+        picked([-2, -1], 0, "n", 4),
+        picked([-1, 0], 0, "n", 4),
+        picked([3, 0, -2], 1, 2, 4, 3),
+        picked([3, 0, 3], 1, 2, 4, 3),
+        picked([0, 2, 2], 0, "n", "m"),
+        picked([[0, 2], [2, -1]], 1, "n", 4, "m"),
+        looked_up([[0, 3], [3, -1], [2, 3]], 0, 5, 3),
+        looked_up([[0, 300], [300, -1], [2, 3]], 0, 301, 3),
+        looked_up([0, 300, -301, 300], 0, 301, 2, "m"),
+        looked_up([0, 2, 2], 0, "n", "m"),
+        looked_up([0, 199, -200], 0, 200),
+        looked_up([3, 0, 3, -1], 1, "n", 4, "m"),
+        looked_up([[3, 0], [3, -1]], 2, 2, 3, 4, dtype=np.int32),
+    ],
+    ("", "GatherElements"): [by_elements(0), by_elements(1)],
+    ("", "GatherND"): [
+        by_coordinates([[1, 0], [-1, 2], [1, 0]], 3, 4, 2),
+        by_coordinates([[1, 0], [-1, 2], [1, 0]], 3, 4),
+        by_coordinates([[[1], [-1]], [[1], [1]]], 3, 4, "m"),
+        by_coordinates([[[1], [-1]], [[1], [1]]], 2, 4, 3, batch_dims=1),
+        by_coordinates([[1], [3], [-1]], "n", 4, 3, batch_dims=1),
+    ],
+    ("", "ScatterND"): [
+        scattered("ScatterND", ONCE, (2, 4), 3, 3, 4),
+        *(scattered("ScatterND", AGAIN, (4, 2), 3, 3, 2, reduction=r) for r in REDUCTIONS),
+        *(scattered("ScatterND", [[1], [1], [-3]], (3, 4), 3, 4, reduction=r) for r in REDUCTIONS),
+    ],
+    ("", "ScatterElements"): [
+        scattered("ScatterElements", [[0, 1], [2, -3]], (2, 2), 3, 3, axis=1),
+        *(scattered("ScatterElements", AGAIN, (4, 2), 4, 3, axis=1, reduction=r) for r in REDUCTIONS),
+        *(scattered("ScatterElements", AGAIN, (4, 2), 5, 2, axis=0, reduction=r) for r in REDUCTIONS),
+    ],
+    ("", "OneHot"): [hot(-1), hot(0), hot(1)],
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from onnx.reference.op_run import OpRun
 
 from onnxprune.model import Model
 from onnxprune.values import Options
@@ -131,5 +132,94 @@ CASES = {
     ("", "MeanVarianceNormalization"): [
         mean_variance((0, 2, 3)),
         mean_variance((1, 2, 3), units=0, frozen=MEAN),
+    ],
+}
+
+
+def alone(op: str, shape: tuple[int | str, ...], *parameters: int | tuple[int, ...], opset: int = 21, outputs: int = 1,
+          domain: str = "", positive: int | None = None, kernels: tuple[type[OpRun], ...] = (),
+          **attrs: object) -> Case:  # fmt: skip
+    """Nothing but the operator; all of its outputs are outputs. ``positive``: a parameter that is a variance."""
+
+    def build() -> Model:
+        net = Net(opset=opset)
+        x = net.input(shape)
+        sizes = [(size,) if isinstance(size, int) else size for size in parameters]
+        inputs = [net.param(*size, low=0.5 if k == positive else -1.5) for k, size in enumerate(sizes)]
+        found = net.ops(op, x, *inputs, count=outputs, domain=domain, **attrs)
+        for name in found if domain else []:
+            net.hint(name, shape)
+        return net.model(*found)
+
+    return Case(build, kernels=kernels)
+
+
+def skip_norm_alone(op: str, *, bias: bool, total: bool) -> Case:
+    """With and without its optional inputs and the sum as an output."""
+
+    def build() -> Model:
+        net = Net()
+        x = net.input(("n", "s", HIDDEN))
+        skip = net.op("Tanh", x)
+        inputs = [net.param(HIDDEN), net.param(HIDDEN), net.param(HIDDEN) if bias else ""]
+        if "Simplified" in op:
+            del inputs[1]
+        y, _, _, added = net.ops(op, x, skip, *inputs, count=4, domain=MS, epsilon=0.25)
+        net.hint(y, ("n", "s", HIDDEN))
+        return net.model(y, net.hint(added, ("n", "s", HIDDEN))) if total else net.model(y)
+
+    return Case(build)
+
+
+GRADIENT_CASES = {
+    ("", "BatchNormalization"): [
+        alone("BatchNormalization", ("n", 5), 5, 5, 5, 5, positive=3),
+        alone("BatchNormalization", ("n", 5, "w"), 5, 5, 5, 5, epsilon=0.25, positive=3),
+        alone("BatchNormalization", ("n", 3, 4, 2, 3), 3, 3, 3, 3, positive=3),
+        alone("BatchNormalization", ("n", 3, 4, 5), 3, 3, 3, 3, outputs=3, training_mode=1, momentum=0.75, positive=3),
+    ],
+    ("", "InstanceNormalization"): [
+        alone("InstanceNormalization", ("n", 5, 6), 5, 5),
+        alone("InstanceNormalization", ("n", 3, "h", "w"), 3, 3, epsilon=0.25),
+        alone("InstanceNormalization", (2, 3, 4, 2, 3), 3, 3),
+    ],
+    ("", "GroupNormalization"): [
+        alone("GroupNormalization", ("n", 6, 4, "w"), 6, 6, num_groups=3),
+        alone("GroupNormalization", ("n", 6, 4, 5), 3, 3, num_groups=3, opset=18, epsilon=0.25),
+        alone("GroupNormalization", ("n", 6, 4), 6, 6, num_groups=1),
+    ],
+    (MS, "GroupNorm"): [
+        alone("GroupNorm", ("n", 4, 5, 6), 6, 6, groups=3, activation=0, domain=MS, kernels=(GroupNorm,)),
+    ],
+    ("", "LayerNormalization"): [
+        alone("LayerNormalization", ("n", "s", 6), 6, 6),
+        alone("LayerNormalization", ("n", 6), 6, epsilon=0.25),
+        alone("LayerNormalization", ("n", 3, 4, 5), (4, 5), (4, 5), axis=2),
+        alone("LayerNormalization", ("n", 3, 4, 5), (3, 4, 5), (4, 1), axis=1),
+        alone("LayerNormalization", ("n", 3, 4), 1, axis=-1),
+    ],
+    ("", "RMSNormalization"): [
+        alone("RMSNormalization", ("n", "s", 6), 6, opset=23),
+        alone("RMSNormalization", ("n", 3, 4), (3, 4), opset=23, axis=1, epsilon=0.25),
+    ],
+    (MS, "SkipLayerNormalization"): [
+        skip_norm_alone("SkipLayerNormalization", bias=False, total=False),
+        skip_norm_alone("SkipLayerNormalization", bias=True, total=True),
+    ],
+    (MS, "SkipSimplifiedLayerNormalization"): [
+        skip_norm_alone("SkipSimplifiedLayerNormalization", bias=False, total=False),
+        skip_norm_alone("SkipSimplifiedLayerNormalization", bias=True, total=True),
+    ],
+    ("", "LpNormalization"): [
+        alone("LpNormalization", ("n", 4, 5), p=1, axis=1),
+        alone("LpNormalization", ("n", 4, "w"), p=2, axis=-1),
+    ],
+    ("", "LRN"): [
+        alone("LRN", ("n", 7, 3, "w"), size=3, alpha=0.75, beta=0.5, bias=2.0),
+        alone("LRN", ("n", 7, 3, 2), size=4, alpha=0.75),
+    ],
+    ("", "MeanVarianceNormalization"): [
+        alone("MeanVarianceNormalization", ("n", 3, 4, 5)),
+        alone("MeanVarianceNormalization", ("n", 3, 4), axes=[1, 2]),
     ],
 }
