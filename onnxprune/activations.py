@@ -21,7 +21,7 @@ from onnxprune.nodes import Node
 from onnxprune.runtime import model_inputs, session
 from onnxprune.values import Coupling, Group, Ints, Member
 
-__all__ = ["Firing", "Moments", "ReadPoint", "Reducer", "read_points", "reduce", "stream"]
+__all__ = ["Firing", "Moments", "ReadPoint", "Reducer", "read_points", "reduce", "stream", "weight_readers"]
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -182,13 +182,19 @@ def _points(coupling: Coupling, group: Group) -> Iterator[ReadPoint]:
     outer = {t for node in graph.nodes if len(node.where) == 1 for t in node.outputs} | set(graph.inputs)
     live = [m for m in group.members if not m.weight and m.block is None and m.tensor in outer and m.unit.size]
     live = [m for m in live if _depends_on_input(graph, m)]
-    reading = {m.tensor for m in group.weights if m.consumes}
-    found = [m for m in live if any(_reads(graph, node, reading) for node, _ in graph.consumers.get(m.tensor, ()))]
+    found = [m for m in live if weight_readers(graph, group, m.tensor)]
     order = {t: n.number for n in graph.nodes for t in n.outputs}
     if not found and live:
         found = [max(live, key=lambda m: order.get(m.tensor, -1))]
     for m in sorted(found, key=lambda m: order.get(m.tensor, -1)):
         yield ReadPoint(m.tensor, m.axis, m.index, m.unit)
+
+
+def weight_readers(graph: Graph, group: Group, tensor: str) -> tuple[Node, ...]:
+    """The nodes that multiply a tensor by weights which consume units of the group."""
+    reading = {m.tensor for m in group.weights if m.consumes}
+    nodes = {node.number: node for node, _ in graph.consumers.get(tensor, ())}
+    return tuple(node for node in nodes.values() if _reads(graph, node, reading))
 
 
 def _depends_on_input(graph: Graph, member: Member) -> bool:

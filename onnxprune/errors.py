@@ -16,7 +16,10 @@
     ├── BudgetError                a budget out of reach; the best reachable is named
     ├── SurgeryError               an operator refuses the cut
     ├── ProofError                 the removed model does not agree with the masked one
-    └── ConversionError            a framework model that cannot become ONNX
+    ├── ConversionError            a framework model that cannot become ONNX
+    └── WorkspaceError             a workspace that cannot be opened or written
+        ├── StoreDamaged           its database or a blob is not what was written
+        └── StepNotFound           no step of that number or name
 """
 
 from __future__ import annotations
@@ -35,8 +38,11 @@ __all__ = [
     "PlanError",
     "PlanMismatch",
     "ProofError",
+    "StepNotFound",
+    "StoreDamaged",
     "SurgeryError",
     "UnsupportedModel",
+    "WorkspaceError",
 ]
 
 
@@ -108,3 +114,15 @@ class ProofError(OnnxPruneError):
 
 class ConversionError(OnnxPruneError):
     """A framework model cannot be converted to ONNX."""
+
+
+class WorkspaceError(OnnxPruneError):
+    """A workspace cannot be opened, or not be written."""
+
+
+class StoreDamaged(WorkspaceError):
+    """The database or a blob of a workspace is not what was written."""
+
+
+class StepNotFound(WorkspaceError):
+    """No step of that number or name."""

@@ -13,6 +13,7 @@ from onnxprune.autodiff import backward, build, declared_input, open_tape
 from onnxprune.autodiff.prepare import analysed, prepare
 from onnxprune.graph import Graph
 from onnxprune.model import Model
+from onnxprune.ops import Role, rule_for
 from onnxprune.ops.emitter import FLOATS
 from onnxprune.ops.tape import Tape
 from tests.doubles import Runner, double, double_feeds
@@ -59,8 +60,13 @@ def differentiated(model: Model, *, training: bool = False, in_double: bool = Fa
     """Gradients with respect to all floating-point inputs and constants that the outputs depend on."""
     tape = (open_double if in_double else open_tape)(model, training=training)
     graph = tape.graph
-    read = {name for node in graph.nodes for name in node.inputs if len(node.where) == 1}
-    weights = [name for name in graph.model.weights if name in read and tape.tensor(name).dtype in FLOATS]
+    read = _varying(graph)
+    made = set(graph.model.weights) - set(model.weights)  # by what was taken apart, unless it is a copy
+    weights = [
+        name
+        for name in graph.model.weights
+        if name in read and tape.tensor(name).dtype in FLOATS and not (name in made and name.startswith("const"))
+    ]
     wanted = [name for name in graph.inputs if tape.tensor(name).dtype in FLOATS] + weights
     outputs = [name for name in graph.outputs if tape.tensor(name).dtype in FLOATS and name in graph.producer]
     seeds = {
@@ -78,9 +84,25 @@ def differentiated(model: Model, *, training: bool = False, in_double: bool = Fa
     )
 
 
+def _varying(graph: Graph) -> set[str]:
+    """Tensors that the outputs depend on by more than their sizes, read outside of bodies."""
+    live = {*graph.outputs, *(name for node in graph.nodes if len(node.where) > 1 for name in node.inputs)}
+    read: set[str] = set()
+    for node in reversed(graph.nodes):
+        if len(node.where) > 1 or (live.isdisjoint(node.outputs) and not node.bodies):
+            continue
+        rule = rule_for(node.domain, node.op)
+        names = {n for k, n in enumerate(node.inputs) if rule is None or rule.role(k) is not Role.SHAPE}
+        read |= names
+        live |= names
+    return read
+
+
 def _rounds(model: Model) -> bool:
-    """Whether something is cast to half precision: in float64 that is left out."""
-    return any(a.i == TensorProto.FLOAT16 for node in model.proto.graph.node for a in node.attribute if a.name == "to")
+    """Whether float32 computes something else: it casts to half precision (float64 does not), or draws other numbers."""
+    nodes = model.proto.graph.node
+    halves = any(a.i == TensorProto.FLOAT16 for node in nodes for a in node.attribute if a.name == "to")
+    return halves or any(node.op_type.startswith("Random") for node in nodes)
 
 
 def check_gradients(

@@ -87,11 +87,16 @@ def _expected(name: str) -> tuple[dict[str, Array], dict[str, float], list[Array
     spec = NETS[name]
     exact, seeds = _torch(spec, spec.feeds(3), torch.float64)
     rough, _ = _torch(spec, spec.feeds(3), torch.float32)
-    return exact, {n: _error(rough[n], exact[n]) for n in exact}, seeds
+    return exact, {n: _error(rough[n], exact[n], _floor(exact)) for n in exact}, seeds
 
 
-def _error(found: Array, exact: Array) -> float:
-    return float(np.abs(found - exact).max(initial=0) / max(np.abs(exact).max(initial=0), 1e-6))
+def _error(found: Array, exact: Array, floor: float) -> float:
+    return float(np.abs(found - exact).max(initial=0) / max(np.abs(exact).max(initial=0), floor))
+
+
+def _floor(exact: Mapping[str, Array]) -> float:
+    """Some gradients are 0 but for rounding, such as that of a bias that Softmax takes out again."""
+    return 1e-2 * max(float(np.abs(value).max(initial=0)) for value in exact.values())
 
 
 @pytest.mark.parametrize(("spec", "exporter"), CASES)
@@ -109,7 +114,7 @@ def test_gradients_are_those_of_torch(spec: NetSpec, exporter: str) -> None:
     worst = {}
     for name, value in found.items():
         allowed = max(TIMES * own[name], ALLOWED)
-        error = _error(values[value.name], exact[name])
+        error = _error(values[value.name], exact[name], _floor(exact))
         if error > allowed:
             worst[name] = f"{error:.2g}, allowed {allowed:.2g}"
     assert not worst

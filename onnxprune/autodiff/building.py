@@ -20,16 +20,18 @@ def open_tape(
     model: Model,
     *,
     training: bool = False,
+    frozen: Collection[str] = (),
     guided: bool = False,
     seed: int = 0,
     shapes: Shapes | None = None,
 ) -> Tape:
     """A tape of the model, prepared for differentiation; weights keep their names.
 
-    ``training``: BatchNormalization uses the statistics of the batch, Dropout drops. ``guided`` and ``seed``: see
-    ``Tape``. ``shapes``: whole shapes per input, for models whose dynamic sizes must be known. Raises UnsupportedModel.
+    ``training``: BatchNormalization uses the statistics of the batch, Dropout drops, but for the operators in
+    ``frozen``. ``guided`` and ``seed``: see ``Tape``. ``shapes``: whole shapes per input, for models whose dynamic
+    sizes must be known. Raises UnsupportedModel.
     """
-    prepared = prepare(model, training=training, seed=seed, shapes=shapes)
+    prepared = prepare(model, training=training, frozen=frozen, seed=seed, shapes=shapes)
     tape = Tape(*analysed(prepared.model, shapes), training=training, guided=guided, seed=seed)
     tape.updates.update(prepared.updates)
     return tape

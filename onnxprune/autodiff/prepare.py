@@ -6,7 +6,7 @@ model (``onnxprune.train``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import onnx
@@ -41,8 +41,17 @@ class Prepared:
     updates: Mapping[str, str] = field(default_factory=dict)
 
 
-def prepare(model: Model, *, training: bool = False, seed: int = 0, shapes: Shapes | None = None) -> Prepared:
+def prepare(
+    model: Model,
+    *,
+    training: bool = False,
+    frozen: Collection[str] = (),
+    seed: int = 0,
+    shapes: Shapes | None = None,
+) -> Prepared:
     """Convert, un-share, take apart. ``shapes``: whole shapes per input; ``seed``: of Dropout in training.
+
+    ``frozen``: operators that do in training what they do in inference.
 
     Raises UnsupportedModel where the opset cannot be converted.
     """
@@ -54,7 +63,8 @@ def prepare(model: Model, *, training: bool = False, seed: int = 0, shapes: Shap
         chosen: dict[int, Callable[[Node, Tape], Sequence[Value | None]]] = {}
         for node in graph.nodes:
             rule = rule_for(node.domain, node.op)
-            how = None if rule is None or len(node.where) > 1 else _other_form(rule, training=training and not number)
+            changes = training and not number and node.op not in frozen
+            how = None if rule is None or len(node.where) > 1 else _other_form(rule, training=changes)
             if how is not None:
                 chosen[node.number] = how
         if not chosen:

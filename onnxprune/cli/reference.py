@@ -20,7 +20,8 @@ HEAD = """# Command line
 Made by `python -m onnxprune.cli.reference > docs/cli.md`; a test compares. `onnxprune COMMAND --help` shows the same.
 
 `onnxprune --version` prints the version. `ONNXPRUNE_NO_MEASURE=1` turns off the measurement that decides to which
-multiple channels are rounded by default (8 then); `ONNXPRUNE_CACHE` names the folder that keeps it.
+multiple channels are rounded by default (8 then), and refuses `--target-latency`; `ONNXPRUNE_CACHE` names the folder
+that keeps what was measured here: that multiple, and milliseconds of layers.
 
 Results go to stdout, messages and progress to stderr; with `--json` stdout holds one JSON document. Exit codes: 0 done,
 2 bad input (with what is wrong and what to do next), 1 a fault of onnxprune (`ONNXPRUNE_DEBUG=1` shows where), 130

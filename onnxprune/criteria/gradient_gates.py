@@ -117,7 +117,9 @@ def _with_copies(model: Model, graph: Graph, copies: Copies) -> Model:
     return editor.build()
 
 
-def contributions(tape: Tape, units: Mapping[str, int], found: Gated, gradients: Mapping[str, Value]) -> dict[str, Value]:
+def contributions(
+    tape: Tape, units: Mapping[str, int], found: Gated, gradients: Mapping[str, Value]
+) -> dict[str, Value]:
     """Group name -> dL_n/dz of every unit, float32 of shape (examples, units).
 
     ``units``: how many a group has; ``gradients``: of `Gated.tensors`, as ``backward`` gives them. A group is left out

@@ -43,8 +43,10 @@ STAND_IN = (
 class Goal(Protocol):
     """``words`` says it to a person; ``warnings`` what they should know."""
 
-    words: str
-    warnings: tuple[str, ...]
+    @property
+    def words(self) -> str: ...
+    @property
+    def warnings(self) -> tuple[str, ...]: ...
 
     def write(self, tape: Tape) -> Mapping[str, Value]:
         """Tensor of the forward pass -> gradient of the sum over samples."""
@@ -61,7 +63,7 @@ class Supervised:
     warnings: tuple[str, ...] = ()
 
     @property
-    def words(self) -> str:  # type: ignore[override]
+    def words(self) -> str:
         return self.objective.words
 
     def write(self, tape: Tape) -> Mapping[str, Value]:
@@ -112,7 +114,5 @@ def goal_and_data(model: Model, settings: Settings, most: int | None = None) -> 
             "loss distillation: the model would learn from itself, and the gradient of that is zero",
             "Give labels and a loss that uses them, or leave the loss out.",
         )
-    objective = choose_objective(
-        model, dataset, settings.losses, provider=settings.provider, threads=settings.threads
-    )
+    objective = choose_objective(model, dataset, settings.losses, provider=settings.provider, threads=settings.threads)
     return Supervised(objective), data

@@ -15,6 +15,7 @@ from typing import Literal, TypeVar
 
 from onnxprune.criteria.base import Criterion, Settings, UnitScores, WeightScores
 from onnxprune.criteria.needs import lacking
+from onnxprune.criteria.scale import rescaled
 from onnxprune.errors import OptionError
 from onnxprune.model import Model
 from onnxprune.values import Coupling
@@ -89,7 +90,8 @@ def score(model: Model, coupling: Coupling, criterion: str = "l2", settings: Set
     found, settings = _checked(criterion, "units", coupling, settings)
     if found.units is None:
         raise OptionError(f"criterion {criterion!r} scores single weights only", "Use it with granularity weight.")
-    return _stamped(found.units(model, coupling, settings), criterion, coupling)
+    scores = rescaled(found.units(model, coupling, settings), settings.normalise)
+    return _stamped(scores, criterion, coupling)
 
 
 def score_weights(

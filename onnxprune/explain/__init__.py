@@ -10,7 +10,7 @@
     layers        which tensor shows a layer's units, and where in it they lie
     sources       where attributions end: inputs, and embeddings of tokens
     instances     chosen rows of a dataset
-    feature_maps  what units put out
+    maps          what units put out
     gradients     the gradient graph of a layer, for many (instance, unit) at a time
     attribution   gradient, gradient times input, guided back-propagation, integrated gradients
     display       arrays as the pictures they came from: layout and preprocessing undone
@@ -19,9 +19,9 @@
 
 from onnxprune.explain.attribution import METHODS, Attribution, Histogram, attribute, suggest_method
 from onnxprune.explain.display import input_pictures, is_pictures, to_pictures
-from onnxprune.explain.feature_maps import FeatureMaps, UnitStatistics, feature_maps
 from onnxprune.explain.instances import chosen_rows, rows_of_class
 from onnxprune.explain.layers import Layer, View, class_layer, default_layer, find_layer, look_at
+from onnxprune.explain.maps import FeatureMaps, UnitStatistics, feature_maps
 from onnxprune.explain.pictures import grid, pixels, save_png
 
 __all__ = [

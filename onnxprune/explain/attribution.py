@@ -27,7 +27,6 @@ from onnxprune.explain.instances import chosen_rows, feeds_of, fitted, labels_of
 from onnxprune.explain.layers import Layer, View
 from onnxprune.explain.sources import Source, find_sources, values_of
 from onnxprune.frontier import spare_memory
-from onnxprune.runtime import session
 from onnxprune.values import Ints
 
 __all__ = ["METHODS", "Attribution", "Histogram", "attribute", "suggest_method"]
@@ -83,7 +82,7 @@ class Attribution:
         return Histogram(edges, np.stack([np.histogram(row, edges)[0] for row in rows]).astype(np.int64))
 
 
-def attribute(
+def attribute(  # noqa: PLR0913 - one argument for each option of the command
     view: View,
     data: Dataset | Mapping[str, Array],
     layer: Layer,
@@ -101,9 +100,10 @@ def attribute(
     """Attributions of units of a layer to the inputs, for some samples (all by default).
 
     ``units``: numbers, None for all, "predicted" for the highest of each instance, "label" for its label. ``at``: where
-    a unit with many positions is differentiated, "max" or "sum". ``steps`` and ``baseline`` (source tensor -> values
-    that broadcast, 0 by default) are those of ``integrated``. Raises OptionError, DataError; UnsupportedModel where an
-    operator has no gradient rule.
+    a unit with many positions is differentiated, "max" or "sum". ``steps`` and ``baseline`` (input name -> values that
+    broadcast, for tokens their vectors; 0 by default) are those of ``integrated``.
+
+    Raises OptionError, DataError; UnsupportedModel where an operator has no gradient rule.
     """
     if method not in METHODS:
         raise OptionError(f"method: got {method!r}, expected one of {', '.join(METHODS)}", "Choose one of them.")
@@ -115,10 +115,11 @@ def attribute(
     found = find_sources(view)
     if not found:
         raise OptionError(f"{view.model.label} has no input that could be differentiated", "Look at feature maps.")
-    which = _units_of(view, data, layer, units, numbers, feeds, provider, threads)
-    gradients = UnitGradients(
-        view, layer, found, at=at, guided=method == "guided", provider=provider, threads=threads
-    )
+    if units == "predicted":
+        which = _predicted(view, layer, feeds, dataset.fixed, provider, threads)
+    else:
+        which = _units_of(data, layer, units, numbers)
+    gradients = UnitGradients(view, layer, found, at=at, guided=method == "guided", provider=provider, threads=threads)
     given = {**feeds, **_in_batches(view, found, feeds, dataset.fixed, provider, threads)}
     _check_room(gradients.sources, given, which)
     count, many = which.shape
@@ -148,7 +149,7 @@ def attribute(
 
 
 def suggest_method(view: View, layer: Layer) -> str:
-    """"guided" for pictures in front of rectifiers, "gradient-x-input" for anything else."""
+    """For pictures in front of rectifiers "guided", for anything else "gradient-x-input"."""
     pictures = any(s.kind != "tokens" and len(view.graph.shapes[s.tensor]) == IMAGE for s in find_sources(view))
     stack, seen = [layer.tensor], set[str]()
     while stack:
@@ -163,22 +164,25 @@ def suggest_method(view: View, layer: Layer) -> str:
 
 
 def _units_of(
-    view: View, data: Dataset | Mapping[str, Array], layer: Layer, units: Sequence[int] | str | None,
-    rows: Sequence[int], feeds: Mapping[str, Array], provider: str, threads: int | None,
-) -> Ints:  # fmt: skip
+    data: Dataset | Mapping[str, Array], layer: Layer, units: Sequence[int] | str | None, rows: Sequence[int]
+) -> Ints:
     """(instances, units)."""
     if units == "label":
         if not isinstance(data, Dataset):
             raise OptionError("the data have no labels", "Name the classes by number.")
         return layer.choose(labels_of(data, rows).tolist())[:, None]
-    if units == "predicted":
-        found = _in_batches(view, [Source("", layer.tensor, "layer")], feeds, None, provider, threads)[layer.tensor]
-        scores = layer.per_unit(found, len(rows))
-        return np.asarray(scores.reshape(*scores.shape[:2], -1).max(2).argmax(1)[:, None])
     if isinstance(units, str):
         raise OptionError(f"units: got {units!r}, expected numbers, predicted or label", "Write them as 0,3,5.")
-    chosen = layer.choose(units)
-    return np.tile(chosen, (len(rows), 1))
+    return np.tile(layer.choose(units), (len(rows), 1))
+
+
+def _predicted(
+    view: View, layer: Layer, feeds: Mapping[str, Array], fixed: int | None, provider: str, threads: int | None
+) -> Ints:
+    """The unit with the highest value, for each instance: (instances, 1)."""
+    found = _in_batches(view, [Source("", layer.tensor, "layer")], feeds, fixed, provider, threads)[layer.tensor]
+    scores = layer.per_unit(found, len(next(iter(feeds.values()))))
+    return np.asarray(scores.reshape(*scores.shape[:2], -1).max(2).argmax(1)[:, None])
 
 
 def _in_batches(
@@ -202,7 +206,8 @@ def _integrated(
 ) -> tuple[Array, dict[str, Array], Array]:  # fmt: skip
     """Scores, attributions and what is missing, by the midpoint rule over ``steps`` points of the straight way."""
     ends = {s.tensor: given[s.tensor] for s in gradients.sources}
-    starts = {n: np.broadcast_to(np.asarray(baseline.get(n, 0), a.dtype), a.shape) for n, a in ends.items()}
+    names = {s.tensor: s.name for s in gradients.sources}
+    starts = {n: np.broadcast_to(np.asarray(baseline.get(names[n], 0), a.dtype), a.shape) for n, a in ends.items()}
     total: dict[str, Array] = {}
     for step in range(steps):
         share = (step + 0.5) / steps

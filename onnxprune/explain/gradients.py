@@ -64,7 +64,8 @@ class UnitGradients:
             found = backward(tape, {layer.tensor: seed}, [s.tensor for s in sources])
         except UnsupportedModel as error:
             raise UnsupportedModel(
-                error.message, "Its feature maps can be seen all the same (--method feature-maps); they need no gradients."
+                error.message,
+                "Its feature maps can be seen all the same (--method feature-maps); they need no gradients.",
             ) from error
         self.sources = tuple(source for source in sources if source.tensor in found)
         if not self.sources:
@@ -167,7 +168,7 @@ def _at_once(tape: Tape, batch: int) -> int:
 def _unreached(view: View, layer: Layer) -> OptionError:
     inputs = ", ".join(f"`{name}`" for name in view.graph.inputs)
     return OptionError(
-        f"no gradient goes from layer {layer.name} (`{layer.tensor}`) back to an input ({inputs}): it does not depend on "
-        "one that is a number, or only by way of operators whose gradient is 0",
+        f"no gradient goes from layer {layer.name} (`{layer.tensor}`) back to an input ({inputs}): it does not "
+        "depend on one that is a number, or only by way of operators whose gradient is 0",
         "Its feature maps can be seen all the same (--method feature-maps); or name another layer.",
     )

@@ -35,7 +35,7 @@ def chosen_rows(data: Dataset | Mapping[str, Array], rows: Sequence[int] | None)
 def fitted(model: Model, data: Dataset | Mapping[str, Array], rows: Sequence[int]) -> Dataset:
     """The samples of these numbers under the model's input names. Raises DataError where they do not fit."""
     dataset = data if isinstance(data, Dataset) else Dataset({name: np.asarray(a) for name, a in data.items()})
-    return fit(dataset.select(np.asarray(rows, np.int64)), model_inputs(model))
+    return fit(dataset, model_inputs(model)).select(np.asarray(rows, np.int64))
 
 
 def feeds_of(dataset: Dataset) -> dict[str, Array]:

@@ -158,7 +158,7 @@ def find_layer(view: View, name: str) -> Layer:
     node = next((n for n in _outer(view.graph) if n.name == name and n.output(0)), None)
     if node is not None:
         return _tensor_layer(view, node.output(0), name)
-    known = [*groups, *sorted(outer), *(n.name for n in view.graph.nodes if n.name)]
+    known = list(dict.fromkeys([*groups, *sorted(outer), *(n.name for n in _outer(view.graph) if n.name)]))
     near = get_close_matches(name, known, SHOWN, 0.4) or list(groups)[:SHOWN]
     hint = f"Did you mean {', '.join(near)}?" if near else "`onnxprune inspect` lists them."
     raise OptionError(f"{view.model.label} has no layer `{name}`: no group, tensor or node of that name", hint)
@@ -168,7 +168,9 @@ def default_layer(view: View) -> Layer:
     """The last group with units that have a height and a width, else the last group, else the classes."""
     found = [layer for group in view.coupling.groups for layer in _maybe(view, group)]
     order = {t: n.number for n in view.graph.nodes for t in n.outputs}
-    pictures = [layer for layer in found if len(view.graph.shapes[layer.tensor]) > 3 and not layer.kind.startswith("head")]
+    pictures = [
+        layer for layer in found if len(view.graph.shapes[layer.tensor]) > 3 and not layer.kind.startswith("head")
+    ]
     best = max(pictures or found, key=lambda layer: order.get(layer.tensor, -1), default=None)
     return class_layer(view) if best is None else best
 
@@ -217,7 +219,9 @@ def _group_layer(view: View, group: Group) -> Layer:
     outer = {t: n.number for n in _outer(graph) for t in n.outputs}
     points = read_points(view.coupling)[group.name]
     seen = {p.tensor for p in points}
-    live = sorted((m for m in group.members if not m.weight and m.tensor in outer and m.unit.size), key=lambda m: outer[m.tensor])
+    live = sorted(
+        (m for m in group.members if not m.weight and m.tensor in outer and m.unit.size), key=lambda m: outer[m.tensor]
+    )
     if group.kind.startswith("head"):
         live = [m for m in live if m.tensor in seen] or live
         return _layer(view, group.name, _same_axis(live[:1], group), group) if live else _hidden(group)
@@ -259,7 +263,12 @@ def _last_light(graph: Graph, tensor: str, mine: set[str]) -> str:
         if opened.isdisjoint(node.inputs):
             continue
         output = node.output(0)
-        if (node.domain, node.op) not in LIGHT or output not in mine or graph.shape(output) != shape or len(node.where) > 1:
+        if (
+            (node.domain, node.op) not in LIGHT
+            or output not in mine
+            or graph.shape(output) != shape
+            or len(node.where) > 1
+        ):
             break
         done.add(node.number)
         opened.add(output)

@@ -74,7 +74,11 @@ def cut(view: View, sources: Sequence[Source], output: str) -> Model:
     inner = [source.tensor for source in sources if source.kind != "input"]
     graph = view.graph
     types = {name: graph.dtypes[name] for name in (*inner, output)}
-    return extract(view.model, inner, [output], types, {name: _declared(view, name) for name in inner})
+    part = extract(view.model, inner, [output], types, {name: _declared(view, name) for name in inner})
+    made = {name for node in part.proto.graph.node for name in node.output} - {output}
+    editor = part.edit()
+    editor.proto.graph.value_info.extend(v for v in view.model.proto.graph.value_info if v.name in made)
+    return editor.build()
 
 
 def _declared(view: View, tensor: str) -> list[int | str | None]:

@@ -191,8 +191,8 @@ def _layout(loss: Loss, seen: Seen, outputs: Mapping[str, Array]) -> Layout:
         if fits(layout) and not layout.decided:
             try:
                 _check(layout, labels, 0)
-            except DataError as error:  # numbers that are no classes may be marks
-                wrong = wrong or error
+            except DataError as error:  # numbers that are no classes may be marks; floats may be targets
+                wrong = error if wrong is None and labels.dtype.kind in "iub" else wrong
             else:
                 return layout
     if wrong is not None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxprune.graph import Node
+from onnxprune.ops.attention_gradients import expand_fused, expand_grouped, expand_multi_head, expand_standard
 from onnxprune.ops.cutting import Cutter
 from onnxprune.ops.heads import POSITIONS, Heads, keep_scale, left, place, positions, tie_head_axis, tie_past
 from onnxprune.ops.matmul import contract
@@ -322,7 +323,8 @@ def macs_scores(node: Node, shapes: Shapes) -> int:
 
 D, L, I = Role.DATA, Role.LINEAR, Role.INDEX  # noqa: E741
 RULES = (
-    Rule("Attention", couple_fused, (D, L, L, Role.CONDITION, D, D, I), zero_keeps, cut_fused, macs_fused, MS),
+    Rule("Attention", couple_fused, (D, L, L, Role.CONDITION, D, D, I), zero_keeps, cut_fused, macs_fused, MS,
+         expand=expand_fused),
     Rule(
         "QAttention",
         couple_fused,
@@ -333,8 +335,9 @@ RULES = (
         MS,
     ),
     Rule("MultiHeadAttention", couple_multi_head, (D, D, D, L, Role.CONDITION, D, D, D, I), zero_keeps, cut_multi_head,
-         macs_scores, MS),
+         macs_scores, MS, expand=expand_multi_head),
     Rule("GroupQueryAttention", couple_grouped, (D, D, D, D, D, I, I, Role.TABLE, Role.TABLE, I, D, D), zero_keeps,
-         cut_grouped, macs_scores, MS),
-    Rule("Attention", couple_standard, (D, D, D, D, D, D, I), zero_keeps, cut_standard, macs_scores),
+         cut_grouped, macs_scores, MS, expand=expand_grouped),
+    Rule("Attention", couple_standard, (D, D, D, D, D, D, I), zero_keeps, cut_standard, macs_scores,
+         expand=expand_standard),
 )  # fmt: skip

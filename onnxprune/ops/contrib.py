@@ -5,6 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from onnxprune.graph import Node
+from onnxprune.ops.contrib_gradients import (
+    expand_bias_add,
+    expand_bias_split_gelu,
+    expand_embed_layer_norm,
+    expand_gated_bias,
+    expand_relative_bias,
+)
 from onnxprune.ops.elementwise import couple_elementwise
 from onnxprune.ops.rule import Role, Rule, zero_all, zero_by_inputs, zero_keeps, zero_lost
 from onnxprune.ops.ties import Ties
@@ -87,10 +94,14 @@ FROZEN: dict[str, tuple[str, tuple[Role, ...]]] = {
     "DynamicQuantizeLSTM": ("gates are quantised together, one scale for all cells", (D,)),
     "NGramRepeatBlock": ("it compares tokens", (D,)),
 }
+EXPAND = {"RelativePositionBias": expand_relative_bias, "GatedRelativePositionBias": expand_gated_bias}
 RULES = (
     Rule("EmbedLayerNormalization", couple_embed_layer_norm, (I, I, L, L, L, L, L, Role.CONDITION, I),
-         zero_by_inputs(5, 6), domain=MS),
-    Rule("BiasSplitGelu", couple_bias_split_gelu, (L,), zero_keeps, domain=MS),
-    Rule("BiasAdd", couple_elementwise, (L,), zero_all, domain=MS),
-    *(Rule(op, stays(reason), roles, zero_lost, domain=MS) for op, (reason, roles) in FROZEN.items()),
+         zero_by_inputs(5, 6), domain=MS, expand=expand_embed_layer_norm),
+    Rule("BiasSplitGelu", couple_bias_split_gelu, (L,), zero_keeps, domain=MS, expand=expand_bias_split_gelu),
+    Rule("BiasAdd", couple_elementwise, (L,), zero_all, domain=MS, expand=expand_bias_add),
+    *(
+        Rule(op, stays(reason), roles, zero_lost, domain=MS, expand=EXPAND.get(op))
+        for op, (reason, roles) in FROZEN.items()
+    ),
 )  # fmt: skip

@@ -89,7 +89,7 @@ def cut_to(t: Emitter, x: Value, like: Value) -> Value:
     """The beginning of a map, in the spatial shape of another."""
     axes = range(2, like.rank)
     ends = t.shape_vector([t.dim(like, axis) for axis in axes])
-    return t.op("Slice", x, t.ints(*[0] * len(axes)), ends, t.ints(*axes), sizes=like.sizes)
+    return t.op("Slice", x, t.ints(*[0] * len(axes)), ends, t.ints(*axes), sizes=(*x.known[:2], *like.known[2:]))
 
 
 def spread(t: Emitter, dy: Value, w: Value, windows: Windows, groups: int, x: Value) -> Value:
@@ -162,7 +162,9 @@ def _as_convolution(t: Emitter, big: Value, small: Value, windows: Windows) -> V
     )
     if not windows.plain:  # the kernel does not always end where the map does
         axes = range(2, big.rank)
-        found = t.op("Slice", found, t.ints(*[0] * len(axes)), t.ints(*windows.kernel), t.ints(*axes), sizes=found.sizes)
+        found = t.op(
+            "Slice", found, t.ints(*[0] * len(axes)), t.ints(*windows.kernel), t.ints(*axes), sizes=found.sizes
+        )
     return t.transpose(found, order)
 
 

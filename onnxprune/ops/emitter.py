@@ -129,6 +129,10 @@ class Emitter:
 
     # names, nodes, constants
 
+    def inner(self) -> Emitter:
+        """One for the body of a loop: its names differ from those outside."""
+        return Emitter(self._taken, training=self.training)
+
     def fresh(self, base: str) -> str:
         """A name that nothing has."""
         name = base
@@ -194,6 +198,13 @@ class Emitter:
     def ints(self, *values: int) -> Value:
         """A 1-D constant of int64, as axes, sizes and pads are."""
         return self.const(np.array(values, np.int64))
+
+    def count_up(self, length: int | Dim) -> Value:
+        """0, 1, 2, ... as int64, so many."""
+        if isinstance(length, int):
+            return self.const(np.arange(length, dtype=np.int64))
+        limits = self.const(np.int64(0)), self.op("Squeeze", length.value, sizes=()), self.const(np.int64(1))
+        return self.op("Range", *limits, sizes=(length.size,))
 
     # element-wise
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from onnxprune.graph import Graph, Node
 from onnxprune.ops.contrib import stays
+from onnxprune.ops.fourier_gradients import expand_stft, vjp_dft
 from onnxprune.ops.rule import Role, Rule, zero_by_inputs, zero_lost
 from onnxprune.ops.sources import cut_keep_sizes
 from onnxprune.ops.ties import Ties
@@ -49,10 +50,10 @@ def couple_stft(node: Node, t: Ties) -> None:
 D, S = Role.DATA, Role.SHAPE
 SHAPED = "its values follow from its length"
 RULES = (
-    Rule("DFT", couple_dft, (D, S), zero_by_inputs(0)),
-    Rule("STFT", couple_stft, (D, S, D, S), zero_by_inputs(0)),
+    Rule("DFT", couple_dft, (D, S), zero_by_inputs(0), vjp=vjp_dft),
+    Rule("STFT", couple_stft, (D, S, D, S), zero_by_inputs(0), expand=expand_stft),
     *(
-        Rule(op, stays(SHAPED), (S,), zero_lost, cut_keep_sizes)
+        Rule(op, stays(SHAPED), (S,), zero_lost, cut_keep_sizes, flat=True)
         for op in ("MelWeightMatrix", "HannWindow", "HammingWindow", "BlackmanWindow")
     ),
 )

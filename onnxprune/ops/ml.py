@@ -15,6 +15,15 @@ from onnxprune.graph import Node
 from onnxprune.ops.contrib import stays
 from onnxprune.ops.cutting import Cutter
 from onnxprune.ops.elementwise import couple_first_input
+from onnxprune.ops.ml_gradients import (
+    expand_extractor,
+    expand_imputer,
+    expand_linear_classifier,
+    expand_linear_regressor,
+    expand_ml_normalizer,
+    expand_scaler,
+    expand_vectorizer,
+)
 from onnxprune.ops.rule import Role, Rule, Shapes, Zeros, zero_by_inputs, zero_keeps, zero_lost
 from onnxprune.ops.ties import Ties
 
@@ -142,7 +151,15 @@ TREES = ("TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor")
 BY_NUMBER = "it addresses features by their number"
 NAMED = "its entries have names"
 RULES = (
-    Rule("Scaler", couple_first_input, (D,), zero_scaler, cut_per_feature("offset", "scale"), domain=ML),
+    Rule(
+        "Scaler",
+        couple_first_input,
+        (D,),
+        zero_scaler,
+        cut_per_feature("offset", "scale"),
+        domain=ML,
+        expand=expand_scaler,
+    ),
     Rule(
         "Imputer",
         couple_first_input,
@@ -150,19 +167,39 @@ RULES = (
         zero_imputer,
         cut_per_feature("imputed_value_floats", "imputed_value_int64s"),
         domain=ML,
+        expand=expand_imputer,
     ),
-    Rule("Binarizer", couple_first_input, (D,), zero_binarizer, domain=ML),
-    Rule("LabelEncoder", couple_first_input, (INDEX,), zero_lost, domain=ML),
-    Rule("CategoryMapper", couple_first_input, (INDEX,), zero_lost, domain=ML),
-    Rule("Normalizer", couple_ml_normalizer, (D,), zero_keeps, domain=ML),
-    Rule("ArrayFeatureExtractor", couple_extractor, (D, INDEX), zero_by_inputs(0), cut_extractor, domain=ML),
-    Rule("FeatureVectorizer", couple_feature_vectorizer, (D,), zero_keeps, cut_feature_vectorizer, domain=ML),
-    *(
-        Rule(op, couple_linear_model, (D,), zero_lost, cut_linear_model, macs_linear_model, domain=ML)
-        for op in ("LinearClassifier", "LinearRegressor")
+    Rule("Binarizer", couple_first_input, (D,), zero_binarizer, domain=ML, flat=True),
+    Rule("LabelEncoder", couple_first_input, (INDEX,), zero_lost, domain=ML, flat=True),
+    Rule("CategoryMapper", couple_first_input, (INDEX,), zero_lost, domain=ML, flat=True),
+    Rule("Normalizer", couple_ml_normalizer, (D,), zero_keeps, domain=ML, expand=expand_ml_normalizer),
+    Rule(
+        "ArrayFeatureExtractor",
+        couple_extractor,
+        (D, INDEX),
+        zero_by_inputs(0),
+        cut_extractor,
+        domain=ML,
+        expand=expand_extractor,
+    ),
+    Rule(
+        "FeatureVectorizer",
+        couple_feature_vectorizer,
+        (D,),
+        zero_keeps,
+        cut_feature_vectorizer,
+        domain=ML,
+        expand=expand_vectorizer,
     ),
     *(
-        Rule(op, stays(BY_NUMBER), (D,), zero_lost, domain=ML)
+        Rule(op, couple_linear_model, (D,), zero_lost, cut_linear_model, macs_linear_model, domain=ML, expand=expand)
+        for op, expand in (
+            ("LinearClassifier", expand_linear_classifier),
+            ("LinearRegressor", expand_linear_regressor),
+        )
+    ),
+    *(
+        Rule(op, stays(BY_NUMBER), (D,), zero_lost, domain=ML, flat=op == "OneHotEncoder")
         for op in (*TREES, "SVMClassifier", "SVMRegressor", "OneHotEncoder")
     ),
     *(

@@ -178,7 +178,8 @@ def vjp_group_norm(node: Node, t: Tape) -> Cotangents:
 def _through_groups(node: Node, t: Tape, groups: int) -> Cotangents:
     """x is seen as (n, groups, channels of a group, space).
 
-    Sums over space come first and are small, so that those for scale, bias and dx are taken once.
+    Sums over space come first and are small, so that those for scale, bias and dx are taken once. ``rest`` is what the
+    mean is off by in float32.
     """
     x, scale, dy = t.input(node, 0), t.input(node, 1), t.dy(node)
     kind = x.dtype if x.dtype == DOUBLE else FLOAT
@@ -187,15 +188,17 @@ def _through_groups(node: Node, t: Tape, groups: int) -> Cotangents:
     shape = [t.dim(x, 0), groups, inside, t.product([t.dim(x, axis) for axis in range(2, x.rank)])]
     whole, dy = t.reshape(whole, shape), t.reshape(t.cast(dy, kind), shape)
     centred = whole - t.mean(whole, (2, 3), keep=True)
+    rest = t.mean(centred, (2, 3), keep=True)
     rstd = rstd_of(t, t.mean(centred * centred, (2, 3), keep=True), _epsilon(node))
-    xhat = centred * rstd
-    sums, dots = t.sum(dy, (3,), keep=True), t.sum(dy * xhat, (3,), keep=True)
+    sums = t.sum(dy, (3,), keep=True)
+    dots = (t.sum(dy * centred, (3,), keep=True) - rest * sums) * rstd
     column = t.reshape(scale, [groups, scale.known[0] // groups, 1])
     dx = None
     if t.needs(node, 0):
         total = count(t, whole, (2, 3))
         pull, push = (t.sum(part * column, (2,), keep=True) / total for part in (dots, sums))
-        dx = t.reshape_like((dy * column - (xhat * pull + push)) * rstd, x)
+        pull = pull * rstd
+        dx = t.reshape_like((dy * column - (centred * pull + (push - rest * pull))) * rstd, x)
     return dx, *(_per_parameter(t, part, scale) if t.needs(node, k) else None for k, part in ((1, dots), (2, sums)))
 
 

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from onnxprune.graph import Node
 from onnxprune.ops.cutting import Cutter
+from onnxprune.ops.pooling_gradients import (
+    vjp_average_pool,
+    vjp_global_average_pool,
+    vjp_global_lp_pool,
+    vjp_global_max_pool,
+    vjp_lp_pool,
+    vjp_max_pool,
+)
+from onnxprune.ops.resize_gradients import vjp_resize, vjp_upsample
 from onnxprune.ops.rule import Role, Rule, zero_keeps
 from onnxprune.ops.ties import Ties
 
@@ -56,9 +65,16 @@ def cut_resize(node: Node, c: Cutter) -> None:
 
 
 D, S = Role.DATA, Role.SHAPE
-POOLS = ("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
+POOLS = {
+    "MaxPool": vjp_max_pool,
+    "AveragePool": vjp_average_pool,
+    "LpPool": vjp_lp_pool,
+    "GlobalAveragePool": vjp_global_average_pool,
+    "GlobalMaxPool": vjp_global_max_pool,
+    "GlobalLpPool": vjp_global_lp_pool,
+}
 RULES = (
-    *(Rule(op, couple_pool, (D,), zero_keeps) for op in POOLS),
-    Rule("Resize", couple_resize, (D, S), zero_keeps, cut_resize),
-    Rule("Upsample", couple_resize, (D, S), zero_keeps),
+    *(Rule(op, couple_pool, (D,), zero_keeps, vjp=vjp) for op, vjp in POOLS.items()),
+    Rule("Resize", couple_resize, (D, S), zero_keeps, cut_resize, vjp=vjp_resize),
+    Rule("Upsample", couple_resize, (D, S), zero_keeps, vjp=vjp_upsample),
 )

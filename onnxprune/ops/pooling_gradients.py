@@ -8,7 +8,7 @@ its own, on which a kernel of ones is laid by ConvTranspose.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -18,7 +18,7 @@ from onnxprune.graph import Node
 from onnxprune.ops.conv_gradients import cut_to, spread
 from onnxprune.ops.emitter import Emitter, Value
 from onnxprune.ops.tape import Tape
-from onnxprune.ops.window_gradients import Windows, pad_map, pool_windows
+from onnxprune.ops.window_gradients import Windows, conv_windows, pad_map, pool_windows
 
 Cotangents = Sequence[Value | None]
 INT64 = int(TensorProto.INT64)
@@ -99,7 +99,7 @@ def _norm_slope(t: Emitter, x: Value, p: float) -> Value:
 def spread_sum(t: Emitter, dy: Value, windows: Windows, x: Value) -> Value:
     """The transpose of summing over windows: (N, C, small) -> (N, C, big), shaped as ``x``."""
     fixed = all(size >= 0 for size in (*x.known[2:], *dy.known[2:]))
-    if windows.strides == windows.kernel and not any(windows.pads) and set(windows.dilations) == {1} and fixed:
+    if windows.strides == windows.kernel and not windows.padded and set(windows.dilations) == {1} and fixed:
         return _repeated(t, dy, windows, x)
     maps = t.product([t.dim(x, 0), t.dim(x, 1)])
     alone = t.reshape(dy, [maps, 1, *(t.dim(dy, axis) for axis in range(2, dy.rank))])
@@ -125,18 +125,37 @@ def _repeated(t: Emitter, dy: Value, windows: Windows, x: Value) -> Value:
 def _positions(node: Node, t: Tape, windows: Windows) -> Value | float:
     """How many positions each window has: a number, or a map (1, 1, small)."""
     x, y = t.input(node, 0), t.output(node)
-    padding_counts = bool(node.attrs.get("count_include_pad", 0))
-    own = [list(node.attrs.get("pads") or [0] * 2 * windows.rank)] if node.attrs.get("ceil_mode", 0) else [windows.pads]
-    rank = windows.rank
-    begin, end = (own[0][:rank], own[0][rank:])
-    if not any(windows.pads) or (padding_counts and windows.pads == own[0]):
+    own = conv_windows(node, windows.kernel, x.known[2:])  # without what ceil_mode adds, which never counts
+    with_padding = bool(node.attrs.get("count_include_pad", 0))
+    fixed = all(size >= 0 for size in (*x.known[2:], *y.known[2:]))
+    ceil = windows != own if fixed else bool(node.attrs.get("ceil_mode", 0))
+    if not ceil and (with_padding or not windows.padded):
         return float(prod(windows.kernel))
-    if all(size >= 0 for size in (*x.known[2:], *y.known[2:])):
-        count: np.ndarray = np.ones(())
-        for axis, size in enumerate(x.known[2:]):
-            low, high = (-begin[axis], size + end[axis]) if padding_counts else (0, size)
-            first = np.arange(y.known[2 + axis]) * windows.strides[axis] - windows.begin[axis]
-            at = first[:, None] + np.arange(windows.kernel[axis]) * windows.dilations[axis]
-            count = count[..., None] * ((at >= low) & (at < high)).sum(axis=1)
-        return t.const(count[None, None], x.dtype)
-    return _counted(t, windows, x, y, padding_counts, own[0])
+    if not fixed:
+        return _counted(t, own, x, y, with_padding=with_padding)
+    count = np.ones(())
+    for axis, size in enumerate(x.known[2:]):
+        low, high = (-own.begin[axis], size + own.end[axis]) if with_padding else (0, size)
+        first = np.arange(y.known[2 + axis]) * own.strides[axis] - own.begin[axis]
+        at = first[:, None] + np.arange(own.kernel[axis]) * own.dilations[axis]
+        count = count[..., None] * ((at >= low) & (at < high)).sum(axis=1)
+    return t.const(count[None, None], x.dtype)
+
+
+def _counted(t: Emitter, own: Windows, x: Value, y: Value, *, with_padding: bool) -> Value:
+    """The same for sizes that are not known yet: a convolution of ones with ones."""
+    one = t.const(np.ones((1,) * x.rank), x.dtype)
+    ones = t.expand_to(one, [1, 1, *(t.dim(x, axis) for axis in range(2, x.rank))])
+    if with_padding:
+        ones, own = pad_map(t, ones, own, value=1.0), replace(own, begin=(0,) * own.rank, end=(0,) * own.rank)
+    own = replace(own, end=tuple(e + s - 1 for e, s in zip(own.end, own.strides, strict=True)))
+    found = t.op(
+        "Conv",
+        ones,
+        t.const(np.ones((1, 1, *own.kernel)), x.dtype),
+        sizes=(1, 1, *y.known[2:]),
+        strides=list(own.strides),
+        dilations=list(own.dilations),
+        pads=own.pads,
+    )
+    return cut_to(t, found, y)

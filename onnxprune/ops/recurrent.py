@@ -15,6 +15,7 @@ import numpy as np
 
 from onnxprune.graph import Node
 from onnxprune.ops.cutting import Cutter
+from onnxprune.ops.recurrent_gradients import vjp_recurrent
 from onnxprune.ops.rule import Role, Rule, Shapes, Zeros
 from onnxprune.ops.sources import is_all_zero
 from onnxprune.ops.ties import Ties
@@ -142,4 +143,7 @@ def macs_recurrent(node: Node, shapes: Shapes) -> int:
 
 PARAMETERS = (Role.DATA, *(Role.LINEAR,) * 3, Role.INDEX, *(Role.LINEAR,) * 3)
 
-RULES = tuple(Rule(op, couple_recurrent, PARAMETERS, zero_recurrent, cut_recurrent, macs_recurrent) for op in GATES)
+RULES = tuple(
+    Rule(op, couple_recurrent, PARAMETERS, zero_recurrent, cut_recurrent, macs_recurrent, vjp=vjp_recurrent)
+    for op in GATES
+)

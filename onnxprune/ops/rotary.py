@@ -12,6 +12,7 @@ import numpy as np
 from onnxprune.graph import Node
 from onnxprune.ops.cutting import Cutter
 from onnxprune.ops.heads import Heads, left, place
+from onnxprune.ops.rotary_gradients import expand_rotary
 from onnxprune.ops.rule import Role, Rule, Shapes, zero_keeps
 from onnxprune.ops.ties import Ties
 from onnxprune.values import Ints
@@ -80,6 +81,7 @@ def cut_rotary(node: Node, c: Cutter) -> None:
 
 D, T, I = Role.DATA, Role.TABLE, Role.INDEX  # noqa: E741
 RULES = (
-    Rule("RotaryEmbedding", couple_rotary, (D, I, T, T), zero_keeps, cut_rotary, domain="com.microsoft"),
-    Rule("RotaryEmbedding", couple_rotary, (D, T, T, I), zero_keeps, cut_rotary),
-)
+    Rule("RotaryEmbedding", couple_rotary, (D, I, T, T), zero_keeps, cut_rotary, domain="com.microsoft",
+         expand=expand_rotary),
+    Rule("RotaryEmbedding", couple_rotary, (D, T, T, I), zero_keeps, cut_rotary, expand=expand_rotary),
+)  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from onnxprune.graph import Node
 from onnxprune.ops.contrib import stays
 from onnxprune.ops.rule import Role, Rule, zero_by_inputs, zero_keeps, zero_lost
+from onnxprune.ops.selection_gradients import vjp_compress, vjp_det, vjp_reverse_sequence, vjp_trilu, vjp_unique
 from onnxprune.ops.ties import Ties
 
 
@@ -41,10 +42,10 @@ def couple_last_two(node: Node, t: Ties) -> None:
 
 D, INDEX = Role.DATA, Role.INDEX
 RULES = (
-    Rule("Compress", couple_compress, (D, Role.CONDITION), zero_keeps),
-    Rule("ReverseSequence", couple_reverse_sequence, (D, INDEX), zero_by_inputs(0)),
-    Rule("Trilu", couple_last_two, (D, Role.SHAPE), zero_keeps),
-    Rule("Det", couple_last_two, (D,), zero_keeps),
-    Rule("NonZero", stays("it lists the positions of what is not 0"), (D,), zero_lost),
-    Rule("Unique", stays("it compares slices with each other"), (D,), zero_lost),
+    Rule("Compress", couple_compress, (D, Role.CONDITION), zero_keeps, vjp=vjp_compress),
+    Rule("ReverseSequence", couple_reverse_sequence, (D, INDEX), zero_by_inputs(0), vjp=vjp_reverse_sequence),
+    Rule("Trilu", couple_last_two, (D, Role.SHAPE), zero_keeps, vjp=vjp_trilu),
+    Rule("Det", couple_last_two, (D,), zero_keeps, vjp=vjp_det),
+    Rule("NonZero", stays("it lists the positions of what is not 0"), (D,), zero_lost, flat=True),
+    Rule("Unique", stays("it compares slices with each other"), (D,), zero_lost, vjp=vjp_unique),
 )

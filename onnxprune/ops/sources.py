@@ -6,19 +6,24 @@ position a value of its own: those stay.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from onnx import numpy_helper
 
 from onnxprune.graph import Graph, Node
 from onnxprune.ops.contrib import stays
 from onnxprune.ops.cutting import Cutter
+from onnxprune.ops.emitter import INT64, Value
 from onnxprune.ops.rule import Role, Rule, Zeros, zero_lost
+from onnxprune.ops.tape import Tape
 from onnxprune.ops.ties import Ties
 
 MOVES = frozenset(
     "Cast CastLike Expand Flatten Gather Identity Reshape Slice Split Squeeze Tile Transpose Unsqueeze".split()
 )
-RANDOM = "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial".split()
+NOISE = "RandomNormal RandomNormalLike RandomUniform RandomUniformLike".split()  # only the shape of an input counts
+SAMPLES = ("Bernoulli", "Multinomial")  # the input is the probability
 COUNTS = "every position has a value of its own"
 DRAWS = "it draws random numbers"
 
@@ -75,11 +80,22 @@ def is_all_zero(graph: Graph, tensor: str) -> bool:
     return array.dtype != object and not array.any()
 
 
+def vjp_range(node: Node, t: Tape) -> Sequence[Value | None]:
+    """y_i = start + i delta."""
+    dy = t.dy(node)
+    delta = None
+    if t.needs(node, 2):
+        steps = t.op("CumSum", t.expand(t.const(1.0, dy.dtype), dy), t.const(0, INT64), sizes=dy.sizes, exclusive=1)
+        delta = t.sum(dy * steps)
+    return t.sum(dy) if t.needs(node, 0) else None, None, delta
+
+
 S, D = Role.SHAPE, Role.DATA
 RULES = (
-    Rule("ConstantOfShape", couple_fill, (S,), zero_fill, cut_fill),
-    Rule("Constant", stays("a constant of text, or of parts that are mostly empty"), (S,), zero_lost),
-    Rule("Range", stays(COUNTS), (S,), zero_lost, cut_keep_sizes),
-    Rule("EyeLike", stays(COUNTS), (S,), zero_lost),
-    *(Rule(op, stays(DRAWS), (D,), zero_lost) for op in RANDOM),
+    Rule("ConstantOfShape", couple_fill, (S,), zero_fill, cut_fill, flat=True),
+    Rule("Constant", stays("a constant of text, or of parts that are mostly empty"), (S,), zero_lost, flat=True),
+    Rule("Range", stays(COUNTS), (S,), zero_lost, cut_keep_sizes, vjp=vjp_range),
+    Rule("EyeLike", stays(COUNTS), (S,), zero_lost, flat=True),
+    *(Rule(op, stays(DRAWS), (D,), zero_lost, flat=True) for op in NOISE),
+    *(Rule(op, stays(DRAWS), (D,), zero_lost) for op in SAMPLES),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from onnxprune.ops.contrib import stays
 from onnxprune.ops.rule import Role, Rule, zero_lost
+from onnxprune.ops.text_gradients import expand_cross_entropy, expand_likelihood
 
 TEXT = "it works on text"
 LOSS = "a loss compares all classes"
@@ -15,7 +16,10 @@ RULES = (
         for op in ("StringConcat", "StringNormalizer", "StringSplit", "RegexFullMatch", "TfIdfVectorizer")
     ),
     *(
-        Rule(op, stays(LOSS), (D, INDEX, D), zero_lost)
-        for op in ("NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss")
+        Rule(op, stays(LOSS), (D, INDEX, D), zero_lost, expand=expand)
+        for op, expand in (
+            ("NegativeLogLikelihoodLoss", expand_likelihood),
+            ("SoftmaxCrossEntropyLoss", expand_cross_entropy),
+        )
     ),
 )

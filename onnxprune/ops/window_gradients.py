@@ -44,9 +44,13 @@ class Windows:
         return [*self.begin, *self.end]
 
     @property
+    def padded(self) -> bool:
+        return any(self.pads)
+
+    @property
     def pointwise(self) -> bool:
         """Whether each output position reads one input position, and no padding."""
-        return set(self.kernel) == {1} and not any(self.pads)
+        return set(self.kernel) == {1} and not self.padded
 
     @property
     def plain(self) -> bool:
@@ -92,14 +96,13 @@ def conv_windows(node: Node, kernel: Sequence[int], sizes: Sequence[int]) -> Win
 def pool_windows(node: Node, sizes: Sequence[int], counts: Sequence[int]) -> Windows:
     """As `conv_windows`, with the padding at the end that ``ceil_mode`` adds; ``counts``: sizes of the output.
 
-    With dynamic sizes that padding is as large as it can be, so that there may be output positions too many.
+    Where a size is dynamic, that padding is left out.
     """
     windows = conv_windows(node, node.attrs["kernel_shape"], sizes)
-    if not node.attrs.get("ceil_mode", 0):
+    if not node.attrs.get("ceil_mode", 0) or any(size < 0 for size in (*sizes, *counts)):
         return windows
-    fixed = all(size >= 0 for size in (*sizes, *counts))
-    spare = [-n for n in windows.left_over(counts, sizes)] if fixed else [s - 1 for s in windows.strides]
-    return replace(windows, end=tuple(e + max(n, 0) for e, n in zip(windows.end, spare, strict=True)))
+    over = windows.left_over(counts, sizes)
+    return replace(windows, end=tuple(e + max(-n, 0) for e, n in zip(windows.end, over, strict=True)))
 
 
 def transposed_windows(node: Node, kernel: Sequence[int], small: Sequence[int], big: Sequence[int]) -> Windows:
@@ -150,7 +153,7 @@ def taps(windows: Windows) -> list[Sizes]:
 
 def pad_map(t: Emitter, x: Value, windows: Windows, first: int = 2, value: float = 0.0) -> Value:
     """The map with its padding; ``first``: its first spatial axis."""
-    if not any(windows.pads):
+    if not windows.padded:
         return x
     rest = x.rank - first - windows.rank
     begin, end = ([0] * first + list(side) + [0] * rest for side in (windows.begin, windows.end))

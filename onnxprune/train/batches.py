@@ -79,7 +79,9 @@ def _augmented(batch: Batch, augment: Augment, rng: np.random.Generator) -> Batc
         _check_same(f"input `{name}`", array[: batch.count], feeds.get(name))
     if batch.labels is not None:
         _check_same("labels", batch.labels, labels)
-    return replace(batch, feeds={name: _filled(feeds[name], array) for name, array in batch.feeds.items()}, labels=labels)
+    return replace(
+        batch, feeds={name: _filled(feeds[name], array) for name, array in batch.feeds.items()}, labels=labels
+    )
 
 
 def _check_same(what: str, before: Array, after: Array | None) -> None:

@@ -16,15 +16,20 @@ from onnxprune.cuts import cuts_of, zero_slices
 from onnxprune.errors import PlanError
 from onnxprune.graph import Graph, build_graph
 from onnxprune.model import Model, inline_functions
+from onnxprune.ops.emitter import FLOATS
 from onnxprune.ops.rule import Role
 from onnxprune.plan import Plan
 from onnxprune.values import Coupling, Member
 from onnxprune.zeros import weight_role
 
-__all__ = ["PARENT", "PLAN", "kept_zeros", "plan_of"]
+__all__ = ["HASH", "PARENT", "PLAN", "kept_zeros", "plan_of"]
 
 Masks = dict[str, NDArray[np.bool_]]
-PLAN, PARENT = "onnxprune.plan", "onnxprune.parent"  # of the metadata, as `experiment` writes them
+PLAN, PARENT, HASH = (
+    "onnxprune.plan",
+    "onnxprune.parent",
+    "onnxprune.hash",
+)  # of the metadata, as `experiment` writes them
 
 
 def plan_of(model: Model) -> Plan | None:
@@ -52,7 +57,7 @@ def kept_zeros(model: Model, *, everything: bool = False) -> Masks:
 
 def _trainable(graph: Graph) -> Iterator[str]:
     for name, weight in graph.weights.items():
-        if np.issubdtype(weight.dtype, np.floating) and weight_role(graph, name) is Role.LINEAR:
+        if weight.onnx_type in FLOATS and weight_role(graph, name) is Role.LINEAR:
             yield name
 
 

@@ -80,7 +80,9 @@ class RecoveryCost:
     until_seconds: float
 
 
-def recovery_capability(history: History, metric: str | None = None, original: float | None = None) -> RecoveryCapability:
+def recovery_capability(
+    history: History, metric: str | None = None, original: float | None = None
+) -> RecoveryCapability:
     """How well the model came back. ``metric``: by default the one that the best epoch was chosen by.
 
     ``original``: the metric of the model before it was pruned. Raises DataError where the metric was not measured.

@@ -1,6 +1,6 @@
 """Learning-rate schedules: pure functions of the step and of the number of steps.
 
-With t = (step - w) / (total - w) in 0..1, where w = warmup * total steps of warm-up come first, the rate is multiplied
+With t = (step - w) / (total - w) in 0 to below 1, where w = warmup * total steps of warm-up come first, the rate is multiplied
 with a factor:
 
 ============ ==========================================================================================
@@ -67,7 +67,7 @@ class Schedule:
         warm = round(self.warmup * total)
         if step < warm:
             return (step + 1) / (warm + 1)
-        share = min(max((step - warm) / max(total - 1 - warm, 1), 0.0), 1.0)
+        share = min((step - warm) / max(total - warm, 1), 1.0)
         if self.kind == "linear":
             return 1 - (1 - self.end) * share
         if self.kind == "cosine":
@@ -117,7 +117,11 @@ def parse_schedule(text: str) -> Schedule:
         try:
             values[name] = float(number)
         except ValueError:
-            raise OptionError(f"schedule {text!r}: {part.strip()!r} is not option=number", "For example warmup=0.1.") from None
+            raise OptionError(
+                f"schedule {text!r}: {part.strip()!r} is not option=number", "For example warmup=0.1."
+            ) from None
         if name not in known:
-            raise OptionError(f"schedule {text!r}: there is no option {name!r}", f"Options: {', '.join(sorted(known))}.")
+            raise OptionError(
+                f"schedule {text!r}: there is no option {name!r}", f"Options: {', '.join(sorted(known))}."
+            )
     return Schedule(found[1], **values)

@@ -274,6 +274,7 @@ def _with_positions(_: Model, seed: int) -> dict[str, Array]:
     return {"x": x, "positions": np.arange(LENGTH)[None].repeat(3, 0).astype(I64)}
 
 
+WITHOUT = {(MS, "QAttention"): "it projects with an integer product inside"}
 CASES = {
     (MS, "Attention"): [
         fused(HEADS),

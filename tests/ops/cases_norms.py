@@ -8,6 +8,7 @@ from onnx.reference.op_run import OpRun
 from onnxprune.model import Model
 from onnxprune.values import Options
 from tests.ops.cases import HIDDEN, MS, OUT, Case, Net, maps, tokens
+from tests.ops.doubles import LRN
 from tests.ops.kernels import GroupNorm
 
 MEAN = "the mean and variance"
@@ -216,7 +217,7 @@ GRADIENT_CASES = {
     ],
     ("", "LRN"): [
         alone("LRN", ("n", 7, 3, "w"), size=3, alpha=0.75, beta=0.5, bias=2.0),
-        alone("LRN", ("n", 7, 3, 2), size=4, alpha=0.75),
+        alone("LRN", ("n", 7, 3, 2), size=4, alpha=0.75, kernels=(LRN,)),
     ],
     ("", "MeanVarianceNormalization"): [
         alone("MeanVarianceNormalization", ("n", 3, 4, 5)),

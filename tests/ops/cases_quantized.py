@@ -321,3 +321,9 @@ CASES = {
         packed(4, zero=False, units=32, flat_scales=True),
     ],
 }
+ESTIMATED = ("QuantizeLinear",)
+INTEGER = "it calculates with stored integers"
+WITHOUT = {
+    ("", "DynamicQuantizeLinear"): "its scale comes from the largest element, and integer kernels read what it stores",
+    **{key: INTEGER for key in CASES if key[1] not in ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")},
+}

@@ -88,6 +88,14 @@ class MeanVarianceNormalization(OpRun):
         return (centred / (np.sqrt((centred**2).mean(tuple(axes), keepdims=True)) + 1e-9),)
 
 
+class LpNormalization(OpRun):
+    """onnx's own sums up x, not its absolute value."""
+
+    def _run(self, x: Array, axis: int = -1, p: int = 2) -> tuple[Array]:
+        norm = (np.abs(x) ** p).sum(axis, keepdims=True) ** (1 / p)
+        return (x / np.where(norm == 0, 1, norm),)
+
+
 class GroupNormalization(OpRun):
     """onnx's own, and so onnxruntime's, rounds to float32. Scale and bias are per group or per channel."""
 
@@ -114,4 +122,5 @@ DOUBLES: tuple[type[OpRun], ...] = (
     LRN,
     MeanVarianceNormalization,
     GroupNormalization,
+    LpNormalization,
 )

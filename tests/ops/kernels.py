@@ -9,7 +9,14 @@ from onnx.reference.op_run import OpRun
 
 from tests.oracle import Array
 
-__all__ = ["BiasAdd", "BiasSplitGelu", "GroupNorm", "MultiHeadAttention"]
+__all__ = [
+    "BiasAdd",
+    "BiasSplitGelu",
+    "GatedRelativePositionBias",
+    "GroupNorm",
+    "MultiHeadAttention",
+    "RelativePositionBias",
+]
 
 
 class GroupNorm(OpRun):
@@ -62,3 +69,37 @@ class MultiHeadAttention(OpRun):
         weights /= weights.sum(-1, keepdims=True)
         y = np.einsum("bhst,bthd->bshd", weights, v)
         return (y.reshape(*y.shape[:2], -1).astype(x.dtype),)
+
+
+class RelativePositionBias(OpRun):
+    """As T5 has it, one distance at a time."""
+
+    op_domain = "com.microsoft"
+
+    def _run(
+        self, table: Array, queries: Array, keys: Array, max_distance: int = 0, is_bidirectional: int = 0
+    ) -> tuple[Array]:
+        buckets = table.shape[0] // (2 if is_bidirectional else 1)
+        y = np.empty((1, table.shape[1], int(queries[0]), int(keys[0])), table.dtype)
+        for i, j in np.ndindex(*y.shape[2:]):
+            distance = abs(i - j) if is_bidirectional else max(i - j, 0)
+            bucket = distance
+            if distance >= buckets // 2:
+                grown = np.log(distance / (buckets // 2)) / np.log(max_distance / (buckets // 2))
+                bucket = min(buckets // 2 + int(grown * (buckets - buckets // 2)), buckets - 1)
+            y[0, :, i, j] = table[bucket + (buckets if is_bidirectional and j > i else 0)]
+        return (y,)
+
+
+class GatedRelativePositionBias(OpRun):
+    """As WavLM has it."""
+
+    op_domain = "com.microsoft"
+
+    def _run(
+        self, query: Array, bias: Array, relative: Array, weight: Array, shift: Array, eco: Array, num_heads: int = 0
+    ) -> tuple[Array]:
+        heads = (query + bias).reshape(*query.shape[:2], num_heads, -1).transpose(0, 2, 1, 3)
+        gates = 1 / (1 + np.exp(-(heads @ weight + shift).reshape(*heads.shape[:3], 2, -1).sum(-1)))
+        u, r = gates[..., :1], gates[..., 1:]
+        return (((u * (r * eco - 1) + 2) * relative).astype(query.dtype),)

@@ -244,6 +244,13 @@ CASES = {
     (ML, "CastMap"): [dictionaries("CastMap", cast_to="TO_FLOAT")],
 }  # fmt: skip
 
+WITHOUT = {
+    **{(ML, op): "a tree is constant between its thresholds" for op in ("TreeEnsembleClassifier", "TreeEnsemble")},
+    (ML, "TreeEnsembleRegressor"): "a tree is constant between its thresholds",
+    **{(ML, op): "support vectors are attributes" for op in ("SVMClassifier", "SVMRegressor")},
+    **{(ML, op): "it makes or reads a map" for op in ("ZipMap", "DictVectorizer", "CastMap")},
+}
+
 
 @pytest.mark.parametrize(
     ("case", "op", "names", "per_feature"),

@@ -318,6 +318,12 @@ CASES = {
     **{("", op): [loss(op)] for op in ("NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss")},
 }
 
+WITHOUT = {
+    **{("", op): "what it draws has no derivative" for op in ("Bernoulli", "Multinomial")},
+    **{("", op): "it works on text" for op in ("StringConcat", "StringNormalizer", "StringSplit", "RegexFullMatch")},
+    ("", "TfIdfVectorizer"): "it works on text",
+}
+
 
 def test_a_range_over_a_cut_axis_keeps_its_length() -> None:
     """``arange(width)`` of a pruned width: a number, which stays what it was."""

@@ -25,6 +25,7 @@ Array = NDArray[Any]
 Floats = NDArray[np.float64]
 Progress = Callable[[str, int, int], None]
 SIZE = 32  # samples at a time
+RECURRENT = 4  # axes of what cells put out: instances, cells, time, directions
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +82,8 @@ def feature_maps(
         if progress:
             progress("running the model", sum(map(len, parts)), len(dataset))
     values = np.concatenate(parts)
+    if shown.kind == "cells" and values.ndim == RECURRENT and values.shape[-1] == 1:
+        values = values[..., 0]  # the only direction
     return FeatureMaps(shown, numbers, chosen, values, statistics(values))
 
 

@@ -1,0 +1,234 @@
+"""Gradients of LSTM, GRU and RNN: back-propagation through time.
+
+Every cotangent of a step is that of its hidden state (dh) or cell state (dc), times factors that depend on the forward
+pass only. Those are computed for all steps at once, and so are the gradients of all parameters afterwards. What is left
+for the loop over time, from the last step to the first, is for an LSTM
+
+    dh = dy + s,  dc = dh A + u,  d = [dc, dh, dc, dc] K,  u' = dc F,  s' = d R
+
+with d the cotangents of its gates (input, output, forget, cell); for the others it is similar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from onnxprune.graph import Node
+from onnxprune.ops.emitter import Value
+from onnxprune.ops.recurrence_gradients import C0, H0, B, Direction, P, R, W, X, directions, inside, product, scan
+from onnxprune.ops.tape import Tape
+
+Values = list[Value]
+Factor = Value | float
+Step = Callable[[Value, Values, Values], tuple[Values, Values]]  # dh, states, factors -> states, outputs
+
+
+@dataclass(frozen=True)
+class Found:
+    """Cotangents of one direction. ``by_x``, ``by_h``: of the products with W and R, (T, B, gates * H)."""
+
+    by_x: Value
+    by_h: Value
+    right: Sequence[tuple[slice, Value]]  # rows of R, and what they were multiplied with, (T, B, H)
+    h0: Value
+    c0: Value | None = None
+    peepholes: Value | None = None
+
+
+def vjp_recurrent(node: Node, t: Tape) -> Sequence[Value | None]:
+    """X, W, R, B, sequence_lens, initial_h, initial_c, P -> Y, Y_h, Y_c. All outputs may have cotangents."""
+    ways = directions(node, t)
+    pairs = [(way, BACKWARD[node.op](way)) for way in ways]
+    made: dict[int, Values] = {}
+    if t.needs(node, W):
+        made[W] = [t.gemm(way.matrix(f.by_x), way.x, trans_a=True) for way, f in pairs]
+    if t.needs(node, R):
+        made[R] = [_of_recurrence(way, f) for way, f in pairs]
+    if t.needs(node, B):
+        made[B] = [t.concat([t.sum(v, [0, 1]) for v in (f.by_x, f.by_h)], 0) for _, f in pairs]
+    made[H0] = [f.h0 for _, f in pairs]
+    made[C0] = [f.c0 for _, f in pairs if f.c0 is not None]
+    made[P] = [f.peepholes for _, f in pairs if f.peepholes is not None]
+    gradients: list[Value | None] = []
+    for k in range(len(node.inputs)):
+        if not t.needs(node, k) or not (k == X or made.get(k)):
+            gradients.append(None)
+            continue
+        gradient = _of_inputs(pairs) if k == X else t.concat([t.unsqueeze(v, [0]) for v in made[k]], 0)
+        swapped = k in (X, H0, C0) and node.attrs.get("layout", 0)
+        gradients.append(t.transpose(gradient, (1, 0, 2)) if swapped else gradient)
+    return gradients
+
+
+def _of_inputs(pairs: Sequence[tuple[Direction, Found]]) -> Value:
+    """The sum over directions of d W, (T, B, I)."""
+    first, t = pairs[0][0], pairs[0][0].t
+    total: Value | None = None
+    for way, found in pairs:
+        if way.turned is None:
+            total = product(t, way.matrix(found.by_x), way.w, total)
+        else:
+            own = first.matrix(way.forwards(way.steps(product(t, way.matrix(found.by_x), way.w, None))))
+            total = own if total is None else total + own
+    return first.steps(total) if total is not None else first.x
+
+
+def _of_recurrence(way: Direction, found: Found) -> Value:
+    """dR, some rows at a time."""
+    t, d = way.t, way.matrix(found.by_h)
+    return t.concat(
+        [t.gemm(t.slice(d, 1, rows.start, rows.stop), way.matrix(h), trans_a=True) for rows, h in found.right], 0
+    )
+
+
+def _backward(way: Direction, states: Values, inputs: Values, step: Step) -> tuple[Values, Values]:
+    """The loop over time, last step first; ``dy`` is the first input where it is known."""
+    given = [] if way.dy is None else [way.dy]
+
+    def body(before: Values, slices: Values) -> tuple[Values, Values]:
+        dh = before[0] if way.dy is None else before[0] + slices[0]
+        return step(dh, before[1:], slices[len(given) :])
+
+    return scan(way.t, states, [*given, *inputs], body, backwards=not way.backwards)
+
+
+def backward_rnn(way: Direction) -> Found:
+    """h = f(x W' + h_before R' + b)."""
+    t, rows = way.t, way.rows(1)
+    bias = None if way.bias is None else way.bias[0] + way.bias[1]
+    inner = way.steps(way.of_h(way.previous, rows, way.of_x(rows, bias)))
+    _, slope = way.applied(0, inner)
+    slopes = slope if isinstance(slope, Value) else t.expand(t.const(slope, inner.dtype), inner)
+
+    def step(dh: Value, _: Values, factors: Values) -> tuple[Values, Values]:
+        d = dh * factors[0]
+        return [dh.emitter.matmul(d, inside(way.r, dh))], [d]
+
+    (h0,), (d,) = _backward(way, [way.dh or way.zeros], [slopes], step)
+    return Found(d, d, [(rows, way.previous)], h0)
+
+
+def backward_gru(way: Direction) -> Found:
+    """z, r = f(x W' + h_before R' + b), n = g(x W' + b + r of what is recurrent), h = (1 - z) n + z h_before."""
+    t, before = way.t, way.previous
+    both, new = way.rows(2), way.rows(1, first=2)
+    biases = way.bias or (None, None)
+    bx, bh = ((b and t.slice(b, 0, both.start, both.stop), b and t.slice(b, 0, new.start, new.stop)) for b in biases)
+    two = way.of_h(before, both, way.of_x(both, bx[0] + bh[0] if bx[0] and bh[0] else None))
+    (z, sz), (r, sr) = (way.applied(0, part) for part in way.split(way.steps(two), 2))
+    if way.node.attrs.get("linear_before_reset", 0):
+        return _backward_gru_linear(way, (z, sz), (r, sr), bx[1], bh[1])
+    bias = bx[1] + bh[1] if bx[1] and bh[1] else None
+    held = r * before
+    n, sn = way.applied(1, way.steps(way.of_h(held, new, way.of_x(new, bias))))
+    of_n, of_z, of_r = (1.0 - z) * sn, (before - n) * sz, before * sr
+    r_both, r_new = (t.slice(way.r, 0, rows.start, rows.stop) for rows in (both, new))
+
+    def step(dh: Value, _: Values, factors: Values) -> tuple[Values, Values]:
+        e, (keep, reset, kn, kz, kr) = dh.emitter, factors
+        dn = dh * kn
+        back = e.matmul(dn, inside(r_new, dh))
+        dzr = e.concat([dh * kz, back * kr], -1)
+        state = e.matmul(dzr, inside(r_both, dh)) + dh * keep + back * reset
+        return [state], [dzr, dn]
+
+    (h0,), (dzr, dn) = _backward(way, [way.dh or way.zeros], [z, r, of_n, of_z, of_r], step)
+    d = t.concat([dzr, dn], -1)
+    return Found(d, d, [(both, before), (new, held)], h0)
+
+
+def _backward_gru_linear(
+    way: Direction, update: tuple[Value, Factor], reset: tuple[Value, Factor], bx: Value | None, bh: Value | None
+) -> Found:
+    """The reset gate comes after the product: all gates follow from dh, so that the loop has one product."""
+    t, before, new, (z, sz), (r, sr) = way.t, way.previous, way.rows(1, first=2), update, reset
+    recurrent = way.steps(way.of_h(before, new, bh))
+    n, sn = way.applied(1, way.steps(way.of_x(new, bx)) + r * recurrent)
+    of_n = (1.0 - z) * sn
+    factors = t.concat([(before - n) * sz, of_n * recurrent * sr, of_n * r], -1)
+
+    def step(dh: Value, _: Values, given: Values) -> tuple[Values, Values]:
+        e = dh.emitter
+        d = e.concat([dh, dh, dh], -1) * given[1]
+        return [e.matmul(d, inside(way.r, dh)) + dh * given[0]], [d, e.op("Identity", dh, sizes=dh.sizes)]
+
+    (h0,), (d, dh) = _backward(way, [way.dh or way.zeros], [z, factors], step)
+    two = t.slice(d, 2, 0, 2 * way.cells)
+    return Found(t.concat([two, dh * of_n], -1), d, [(way.rows(3), before)], h0)
+
+
+def backward_lstm(way: Direction) -> Found:
+    """i, o, f = f(x W' + h_before R' + b + P c), g likewise, c = f c_before + i g, h = o h(c)."""
+    t, rows = way.t, way.rows(4)
+    bias = None if way.bias is None else way.bias[0] + way.bias[1]
+    inner = way.split(way.steps(way.of_h(way.previous, rows, way.of_x(rows, bias))), 4)
+    peepholes = None if way.peepholes is None else way.split(way.peepholes, 3)
+    coupled = bool(way.node.attrs.get("input_forget", 0))
+    c0 = way.c0 or way.zeros
+    g, sg = way.applied(1, inner[3])
+    cell = _cells(way, inner, g, c0, peepholes, coupled=coupled)
+    before = way.after(c0, cell)
+    if peepholes is not None:
+        pi, po, pf = peepholes
+        inner = [inner[0] + before * pi, inner[1] + cell * po, inner[2] + before * pf]
+    i, si = way.applied(0, inner[0])
+    o, so = way.applied(0, inner[1])
+    f, sf = (1.0 - i, 0.0) if coupled else way.applied(0, inner[2])
+    h, sh = way.functions[2](cell)
+    of_i = ((g - before) if coupled else g) * si
+    of_o, of_f, of_g, of_c = h * so, before * sf, i * sg, o * sh
+    keep = f
+    if peepholes is not None:
+        of_c = of_c + of_o * po
+        keep = f + of_i * pi if coupled else f + of_i * pi + of_f * pf
+    late = [way.dc] if way.dc is not None and way.dc.rank == 3 else []
+
+    def step(dh: Value, states: Values, factors: Values) -> tuple[Values, Values]:
+        e = dh.emitter
+        dc = dh * factors[0] + states[0]
+        for more in factors[3:]:
+            dc = dc + more
+        d = e.concat([dc, dh, dc, dc], -1) * factors[2]
+        return [e.matmul(d, inside(way.r, dh)), dc * factors[1]], [d]
+
+    start = [way.dh or way.zeros, way.zeros if late or way.dc is None else way.dc]
+    factors = t.concat([of_i, of_o, of_f, of_g], -1)
+    (h0, dc0), (d,) = _backward(way, start, [of_c, keep, factors, *late], step)
+    dp = None
+    if peepholes is not None and t.needs(way.node, P):
+        di, do, df, _ = way.split(d, 4)
+        dp = t.concat([t.sum(v * c, [0, 1]) for v, c in ((di, before), (do, cell), (df, before))], 0)
+    return Found(d, d, [(rows, way.previous)], h0, dc0, dp)
+
+
+def _cells(way: Direction, inner: Values, g: Value, c0: Value, peepholes: Values | None, *, coupled: bool) -> Value:
+    """The cell states of all steps, (T, B, H)."""
+
+    def gates(i: Value, f: Value, c: Value | None) -> tuple[Value, Value]:
+        if peepholes is not None and c is not None:
+            i, f = i + c * inside(peepholes[0], c), f + c * inside(peepholes[2], c)
+        i, _ = way.applied(0, i)
+        return i, 1.0 - i if coupled else way.applied(0, f)[0]
+
+    def alone(states: Values, given: Values) -> tuple[Values, Values]:
+        return _twice(states[0] * given[0] + given[1])
+
+    def with_peepholes(states: Values, given: Values) -> tuple[Values, Values]:
+        i, f = gates(given[0], given[1], states[0])
+        return _twice(states[0] * f + i * given[2])
+
+    if peepholes is not None:
+        inputs, step = [inner[0], inner[2], g], with_peepholes
+    else:
+        i, f = gates(inner[0], inner[2], None)
+        inputs, step = [f, i * g], alone
+    return scan(way.t, [c0], inputs, step, backwards=way.backwards)[1][0]
+
+
+def _twice(value: Value) -> tuple[Values, Values]:
+    """As the next state, and as what the step puts out."""
+    return [value], [value.emitter.op("Identity", value, sizes=value.sizes)]
+
+
+BACKWARD = {"LSTM": backward_lstm, "GRU": backward_gru, "RNN": backward_rnn}

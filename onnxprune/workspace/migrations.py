@@ -1,0 +1,114 @@
+"""The tables of a workspace, as a list of changes that only grows; a test compares what they come to.
+
+Each change runs in a transaction of its own together with the new version number (``PRAGMA user_version``), so that a
+process that dies in the middle leaves the version before. Rows of ``step``, ``metric`` and ``document`` are never
+changed: a person's own words about a step (its name, a note, the pin, the trash) are in ``label``.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from onnxprune.errors import WorkspaceError
+
+__all__ = ["MIGRATIONS", "VERSION", "migrate"]
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE step (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        parent INTEGER REFERENCES step (number),
+        root INTEGER NOT NULL,
+        kind TEXT NOT NULL CHECK (kind IN ('original', 'prune', 'edit', 'recover', 'fine-tune', 'import')),
+        created REAL NOT NULL,
+        seconds REAL NOT NULL,
+        model TEXT NOT NULL,
+        model_hash TEXT NOT NULL,
+        plan TEXT,
+        dataset TEXT,
+        seed INTEGER,
+        command TEXT NOT NULL,
+        promise TEXT NOT NULL CHECK (promise IN ('identical', 'close')),
+        versions TEXT NOT NULL
+    );
+    CREATE INDEX step_by_parent ON step (parent);
+    CREATE TABLE label (
+        step INTEGER PRIMARY KEY REFERENCES step (number),
+        name TEXT NOT NULL DEFAULT '',
+        note TEXT NOT NULL DEFAULT '',
+        pinned INTEGER NOT NULL DEFAULT 0,
+        trashed REAL,
+        damaged TEXT NOT NULL DEFAULT ''
+    );
+    CREATE TABLE metric (
+        step INTEGER NOT NULL REFERENCES step (number),
+        name TEXT NOT NULL,
+        class TEXT NOT NULL DEFAULT '',
+        value REAL,
+        PRIMARY KEY (step, name, class)
+    ) WITHOUT ROWID;
+    CREATE TABLE document (
+        step INTEGER NOT NULL REFERENCES step (number),
+        name TEXT NOT NULL,
+        blob TEXT NOT NULL,
+        PRIMARY KEY (step, name)
+    ) WITHOUT ROWID;
+    CREATE TABLE entry (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        step INTEGER NOT NULL REFERENCES step (number),
+        place INTEGER NOT NULL,
+        undone INTEGER NOT NULL DEFAULT 0,
+        created REAL NOT NULL,
+        edit TEXT NOT NULL,
+        UNIQUE (step, place)
+    );
+    CREATE TRIGGER step_stays BEFORE UPDATE ON step
+        BEGIN SELECT RAISE (ABORT, 'a step is never changed'); END;
+    CREATE TRIGGER metric_stays BEFORE UPDATE ON metric
+        BEGIN SELECT RAISE (ABORT, 'a metric is never changed'); END;
+    CREATE TRIGGER document_stays BEFORE UPDATE ON document
+        BEGIN SELECT RAISE (ABORT, 'a document is never changed'); END;
+    """,
+)
+VERSION = len(MIGRATIONS)
+
+
+def migrate(connection: sqlite3.Connection) -> int:
+    """Bring a database to the newest version; returns the version that it had.
+
+    Raises WorkspaceError for a database of a newer version than this program knows.
+    """
+    before = _version(connection)
+    if before > VERSION:
+        raise WorkspaceError(
+            f"the workspace has version {before}, and this onnxprune knows up to {VERSION}",
+            "Install the onnxprune that made it, or a later one.",
+        )
+    for number in range(before, VERSION):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if _version(connection) == number:  # somebody else may have been quicker
+                for statement in _statements(MIGRATIONS[number]):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {number + 1}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+    return before
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _statements(script: str) -> list[str]:
+    """One by one: ``executescript`` would commit in between."""
+    found, part = [], ""
+    for line in script.splitlines():
+        part += line + "\n"
+        if sqlite3.complete_statement(part):
+            found.append(part)
+            part = ""
+    return found

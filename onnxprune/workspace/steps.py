@@ -1,0 +1,226 @@
+"""The tree: steps are added whole, read, named, put into the trash and taken out of it, never changed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from onnxprune.errors import StepNotFound, WorkspaceError
+from onnxprune.workspace.database import Database
+from onnxprune.workspace.values import Entry, NewStep, Step
+
+__all__ = ["Drafts", "Steps"]
+
+COLUMNS = (
+    "SELECT step.*, label.name, label.note, label.pinned, label.trashed, label.damaged "
+    "FROM step JOIN label ON label.step = step.number"
+)
+
+
+class Steps:
+    """The steps in a database. Whoever adds one has written its blobs before."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def add(self, new: NewStep) -> Step:
+        """Record a step with all that belongs to it, in one transaction. Raises StepNotFound for an unknown parent."""
+        with self.database.writing() as connection:
+            root = None
+            if new.parent is not None:
+                parent = connection.execute("SELECT root FROM step WHERE number = ?", (new.parent,)).fetchone()
+                if parent is None:
+                    raise self._absent(new.parent)
+                root = parent["root"]
+            number = connection.execute("SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'step'")
+            next_number = int(number.fetchone()[0])
+            connection.execute(
+                "INSERT INTO step VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    next_number, new.parent, next_number if root is None else root, new.kind, time.time(), new.seconds,
+                    new.model, new.model_hash, new.plan, new.dataset, new.seed, json.dumps(new.command), new.promise,
+                    json.dumps(dict(new.versions), sort_keys=True),
+                ),
+            )  # fmt: skip
+            connection.execute("INSERT INTO label (step, name) VALUES (?, ?)", (next_number, new.name))
+            connection.executemany(
+                "INSERT INTO metric VALUES (?, ?, ?, ?)",
+                [(next_number, name, cls, value) for (name, cls), value in new.metrics.items()],
+            )
+            connection.executemany(
+                "INSERT INTO document VALUES (?, ?, ?)", [(next_number, *pair) for pair in new.documents.items()]
+            )
+        return self.get(next_number)
+
+    def all(self, *, trashed: bool = False) -> list[Step]:
+        """The tree in the order of making; with ``trashed`` what is in the trash as well."""
+        condition = "" if trashed else " WHERE label.trashed IS NULL"
+        rows = self.database.rows(f"{COLUMNS}{condition} ORDER BY step.number")
+        metrics: dict[int, dict[str, float]] = {}
+        for row in self.database.rows("SELECT step, name, value FROM metric WHERE class = ''"):
+            metrics.setdefault(row["step"], {})[row["name"]] = row["value"]
+        return [_step(row, metrics.get(row["number"], {})) for row in rows]
+
+    def get(self, number: int) -> Step:
+        """One step. Raises StepNotFound."""
+        row = self.database.row(f"{COLUMNS} WHERE step.number = ?", number)
+        if row is None:
+            raise self._absent(number)
+        metrics = self.database.rows("SELECT name, value FROM metric WHERE step = ? AND class = ''", number)
+        return _step(row, {m["name"]: m["value"] for m in metrics})
+
+    def path(self, number: int) -> list[Step]:
+        """From the root to a step. Raises StepNotFound."""
+        found = [self.get(number)]
+        while (parent := found[-1].parent) is not None:
+            found.append(self.get(parent))
+        return found[::-1]
+
+    def class_metrics(self, number: int) -> Mapping[tuple[str, str], float]:
+        """(metric, class) -> value of one step."""
+        rows = self.database.rows("SELECT name, class, value FROM metric WHERE step = ? AND class <> ''", number)
+        return {(row["name"], row["class"]): row["value"] for row in rows}
+
+    def documents(self, number: int) -> Mapping[str, str]:
+        """Name -> blob of one step."""
+        return {
+            r["name"]: r["blob"] for r in self.database.rows("SELECT name, blob FROM document WHERE step = ?", number)
+        }
+
+    def describe(self, number: int, *, name: str | None = None, note: str | None = None) -> Step:
+        """Give a step a name or a note."""
+        self._label(number, "UPDATE label SET name = coalesce(?, name), note = coalesce(?, note)", name, note)
+        return self.get(number)
+
+    def pin(self, number: int) -> Step:
+        """Make a step the baseline of its tree; another one is it no longer."""
+        root = self.get(number).root
+        with self.database.writing() as connection:
+            connection.execute(
+                "UPDATE label SET pinned = (step = ?) WHERE step IN (SELECT number FROM step WHERE root = ?)",
+                (number, root),
+            )
+        return self.get(number)
+
+    def trash(self, number: int) -> list[int]:
+        """Put a step and all that was made of it into the trash; returns their numbers.
+
+        Raises WorkspaceError for an original: its file in the folder is what brings it.
+        """
+        if self.get(number).parent is None:
+            raise WorkspaceError(f"step {number} is an original", "Take its file out of the folder instead.")
+        numbers = [n for n in self._descendants(number) if not self.get(n).trashed]
+        self._mark(numbers, time.time())
+        return numbers
+
+    def restore(self, number: int) -> list[int]:
+        """Take a step out of the trash, with what went there together with it, and with what it was made of."""
+        step = self.get(number)
+        when = self.database.row("SELECT trashed FROM label WHERE step = ?", number)
+        if not step.trashed or when is None:
+            raise WorkspaceError(f"step {number} is not in the trash", "`onnxprune ws tree --trash` lists what is.")
+        together = self.database.rows("SELECT step FROM label WHERE trashed = ?", when["trashed"])
+        below = set(self._descendants(number)) & {row["step"] for row in together}
+        numbers = sorted(below | {s.number for s in self.path(number) if s.trashed})
+        self._mark(numbers, None)
+        return numbers
+
+    def mark_damaged(self, number: int, reason: str) -> None:
+        """Note what is wrong with the blobs of a step ("" for nothing)."""
+        self._label(number, "UPDATE label SET damaged = ?", reason)
+
+    def blobs(self) -> set[str]:
+        """All blobs that a row names, those of the trash included."""
+        query = "SELECT model AS b FROM step UNION SELECT plan FROM step UNION SELECT blob FROM document"
+        return {row["b"] for row in self.database.rows(query) if row["b"]}
+
+    def _descendants(self, number: int) -> list[int]:
+        rows = self.database.rows(
+            "WITH RECURSIVE below (n) AS (VALUES (?) UNION ALL SELECT step.number FROM step JOIN below "
+            "ON step.parent = below.n) SELECT n FROM below ORDER BY n",
+            number,
+        )
+        return [row["n"] for row in rows]
+
+    def _mark(self, numbers: Iterable[int], when: float | None) -> None:
+        with self.database.writing() as connection:
+            connection.executemany("UPDATE label SET trashed = ? WHERE step = ?", [(when, n) for n in numbers])
+
+    def _label(self, number: int, change: str, *values: str | None) -> None:
+        self.get(number)
+        with self.database.writing() as connection:
+            connection.execute(f"{change} WHERE step = ?", (*values, number))
+
+    def _absent(self, number: int) -> StepNotFound:
+        return StepNotFound(f"there is no step {number}", "`onnxprune ws tree` lists the steps.")
+
+
+class Drafts:
+    """Edits of a step that are not applied yet, each of which can be undone and done again."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def add(self, step: int, edit: Mapping[str, Any]) -> Entry:
+        """A new edit; what was undone before it is gone."""
+        with self.database.writing() as connection:
+            connection.execute("DELETE FROM entry WHERE step = ? AND undone", (step,))
+            place = connection.execute("SELECT coalesce(max(place), 0) + 1 FROM entry WHERE step = ?", (step,))
+            values = (step, int(place.fetchone()[0]), time.time(), json.dumps(dict(edit)))
+            connection.execute("INSERT INTO entry (step, place, created, edit) VALUES (?, ?, ?, ?)", values)
+        return self.entries(step)[-1]
+
+    def entries(self, step: int) -> list[Entry]:
+        """All edits in their order, those that were undone last."""
+        rows = self.database.rows("SELECT * FROM entry WHERE step = ? ORDER BY place", step)
+        return [
+            Entry(r["number"], r["step"], r["place"], r["created"], json.loads(r["edit"]), bool(r["undone"]))
+            for r in rows
+        ]
+
+    def undo(self, step: int) -> Entry | None:
+        """Undo the last edit that holds; None where there is none."""
+        return self._move(step, "SELECT max(place) FROM entry WHERE step = ? AND NOT undone", undone=True)
+
+    def redo(self, step: int) -> Entry | None:
+        """Do the first edit that was undone again; None where there is none."""
+        return self._move(step, "SELECT min(place) FROM entry WHERE step = ? AND undone", undone=False)
+
+    def clear(self, step: int) -> None:
+        """Forget the draft, as when it has become a step."""
+        with self.database.writing() as connection:
+            connection.execute("DELETE FROM entry WHERE step = ?", (step,))
+
+    def _move(self, step: int, query: str, *, undone: bool) -> Entry | None:
+        with self.database.writing() as connection:
+            place = connection.execute(query, (step,)).fetchone()[0]
+            if place is not None:
+                connection.execute("UPDATE entry SET undone = ? WHERE step = ? AND place = ?", (undone, step, place))
+        return None if place is None else next(e for e in self.entries(step) if e.place == place)
+
+
+def _step(row: Any, metrics: Mapping[str, float]) -> Step:
+    return Step(
+        number=row["number"],
+        parent=row["parent"],
+        root=row["root"],
+        kind=row["kind"],
+        created=row["created"],
+        seconds=row["seconds"],
+        model=row["model"],
+        model_hash=row["model_hash"],
+        plan=row["plan"],
+        dataset=row["dataset"],
+        seed=row["seed"],
+        command=tuple(json.loads(row["command"])),
+        promise=row["promise"],
+        versions=json.loads(row["versions"]),
+        metrics=metrics,
+        name=row["name"],
+        note=row["note"],
+        pinned=bool(row["pinned"]),
+        trashed=row["trashed"] is not None,
+        damaged=row["damaged"],
+    )
