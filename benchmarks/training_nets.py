@@ -6,6 +6,7 @@ Run as a program it writes the ONNX file of a net, its BatchNorm kept, and the b
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,10 +127,12 @@ def export(net: str, path: Path) -> None:
     module = NETS[net].module()
     x, y = NETS[net].batch()
     mode = torch.onnx.TrainingMode.PRESERVE if NETS[net].frozen else torch.onnx.TrainingMode.TRAINING
-    torch.onnx.export(
-        module, (torch.from_numpy(x),), str(path), dynamo=False, opset_version=18, input_names=["x"],
-        output_names=["y"], dynamic_axes={"x": {0: "n"}}, do_constant_folding=False, training=mode,
-    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            module, (torch.from_numpy(x),), str(path), dynamo=False, opset_version=18, input_names=["x"],
+            output_names=["y"], dynamic_axes={"x": {0: "n"}}, do_constant_folding=False, training=mode,
+        )  # fmt: skip
     np.savez(path.with_suffix(".npz"), x=x, y=y, rate=RATE, momentum=MOMENTUM)
 
 

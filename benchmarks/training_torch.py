@@ -23,7 +23,7 @@ def main(net: str, threads: int) -> None:
         loss = functional.cross_entropy(module(x), y)
         loss.backward()
         optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
     serve(step)
 

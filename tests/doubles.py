@@ -86,6 +86,8 @@ def _graph(graph: onnx.GraphProto) -> None:
         if tensor.name not in factors:  # Resize takes them in float32 only
             _tensor(tensor)
     for node in graph.node:
+        if node.op_type == "ConstantOfShape" and not node.attribute:
+            node.attribute.append(onnx.helper.make_attribute("value", numpy_helper.from_array(np.zeros(1, np.float32))))
         kind = BY_DEFAULT.get(node.op_type)
         if kind and all(attribute.name != kind for attribute in node.attribute):
             node.attribute.append(onnx.helper.make_attribute(kind, FLOAT))

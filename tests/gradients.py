@@ -99,7 +99,7 @@ def _varying(graph: Graph) -> set[str]:
 
 
 def _rounds(model: Model) -> bool:
-    """Whether float32 computes something else: it casts to half precision (float64 does not), or draws other numbers."""
+    """Whether float32 computes something else: it casts to half precision, or draws other numbers."""
     nodes = model.proto.graph.node
     halves = any(a.i == TensorProto.FLOAT16 for node in nodes for a in node.attribute if a.name == "to")
     return halves or any(node.op_type.startswith("Random") for node in nodes)

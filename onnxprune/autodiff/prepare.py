@@ -69,7 +69,10 @@ def prepare(
                 chosen[node.number] = how
         if not chosen:
             break
-        model = _taken_apart(model, graph, tape, chosen)
+        changed = _taken_apart(model, graph, tape, chosen)
+        if changed is model:
+            break
+        model = changed
         updates |= tape.updates
     return Prepared(model, updates)
 
@@ -81,7 +84,7 @@ def _other_form(rule: Rule, *, training: bool) -> Callable[[Node, Tape], Sequenc
 def _taken_apart(
     model: Model, graph: Graph, tape: Tape, chosen: Mapping[int, Callable[[Node, Tape], Sequence[Value | None]]]
 ) -> Model:
-    """The model with other nodes in the place of some."""
+    """The model with other nodes in the place of some; the same one where all stay as they are."""
     instead: dict[tuple[int | str, ...], list[onnx.NodeProto]] = {}
     for node in graph.nodes:
         if node.number not in chosen:
@@ -94,6 +97,8 @@ def _taken_apart(
             if name and value is not None:
                 tape.nodes.append(onnx.helper.make_node("Identity", [value.name], [name], name=tape.fresh(name)))
         instead[node.where] = tape.nodes[before:]
+    if not instead:
+        return model
     editor = model.edit()
     weave(editor.proto.graph, {}, instead)
     for name, array in tape.constants.items():

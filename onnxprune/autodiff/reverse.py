@@ -34,6 +34,8 @@ def backward(tape: Tape, seeds: Mapping[str, Value], wanted: Collection[str]) ->
             continue
         inputs = tape.reads(node)
         needed = tuple(name in on_way for name in inputs)
+        if node.bodies and not on_way.isdisjoint(_reads(tape, node)):
+            raise _no_rule(tape, node)
         if not any(needed):
             continue
         rule = rule_for(node.domain, node.op)
@@ -120,6 +122,12 @@ def _no_rule(tape: Tape, node: Node) -> UnsupportedModel:
     later = [n for n in tape.graph.nodes[node.number + 1 :] if not behind.isdisjoint(n.outputs)]
     weights = [name for n in later for name in tape.reads(n) if name in tape.graph.weights]
     names = list(dict.fromkeys(name for name in weights if tape.tensor(name).dtype in FLOATS))
+    if node.bodies:
+        return UnsupportedModel(
+            f"{node} has no gradient rule, and the gradients asked for pass through it",
+            "It can be taken apart where the number of rounds follows from constants and fixed sizes, or where both "
+            "branches give the same shapes: try with whole shapes of the inputs.",
+        )
     can = f"What lies behind it can: {', '.join(names[:4])}{' ...' if len(names) > 4 else ''}." if names else ""
     return UnsupportedModel(
         f"{node} has no gradient rule, and the gradients asked for pass through it",

@@ -10,7 +10,20 @@ from typing import Annotated
 
 import typer
 
-from onnxprune.cli import bench, compare, demo, evaluate, explain, finetune, inspect, plan, prune, score, sensitivity
+from onnxprune.cli import (
+    bench,
+    compare,
+    demo,
+    evaluate,
+    explain,
+    finetune,
+    inspect,
+    instability,
+    plan,
+    prune,
+    score,
+    sensitivity,
+)
 from onnxprune.cli.console import show, warn
 
 __all__ = ["GROUP", "app", "load_commands"]
@@ -50,6 +63,10 @@ def load_commands(application: typer.Typer) -> None:
             warn(f"the command {entry.name!r} of {entry.value} cannot be loaded: {type(error).__name__}: {error}")
 
 
-for _module in (inspect, prune, plan, score, sensitivity, finetune, evaluate, compare, explain, bench, demo):
+_COMMANDS = (
+    *(inspect, prune, plan, score, sensitivity, instability),
+    *(finetune, evaluate, compare, explain, bench, demo),
+)
+for _module in _COMMANDS:
     _module.register(app)
 load_commands(app)

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from onnxprune.errors import ModelSaveError, OptionError
+from onnxprune.losses import KINDS, Loss, parse_loss
 from onnxprune.model import Model
 from onnxprune.values import Options
 
@@ -20,6 +21,7 @@ __all__ = [
     "AttentionOption",
     "CriterionOption",
     "DataOption",
+    "GradientsOfOption",
     "Granularity",
     "GranularityOption",
     "InexactOption",
@@ -28,9 +30,12 @@ __all__ = [
     "ModelArgument",
     "NormGroups",
     "NormGroupsOption",
+    "NormaliseOption",
+    "OwnNormaliseOption",
     "Provider",
     "ProviderOption",
     "SamplesOption",
+    "Scale",
     "Scope",
     "SeedOption",
     "ShapeOption",
@@ -40,6 +45,7 @@ __all__ = [
     "files_of",
     "group_ratios",
     "keep_input",
+    "losses_of",
     "writable",
 ]
 
@@ -77,6 +83,14 @@ class NormGroups(StrEnum):
 
     WHOLE = "whole"
     WITHIN = "within"
+
+
+class Scale(StrEnum):
+    """Over what scores of units are normalised."""
+
+    LAYER = "layer"
+    MODEL = "model"
+    NONE = "none"
 
 
 class Provider(StrEnum):
@@ -131,6 +145,28 @@ CriterionOption = Annotated[
         "--criterion",
         metavar="NAME",
         help="How importance is scored: l2, l1, lap, bn-scale, obspa, ... (docs/criteria.md).",
+    ),
+]
+NORMALISE = "Divide the scores of units by their L2 norm over the layer or the model; none: leave sums."
+NormaliseOption = Annotated[Scale, typer.Option("--normalise", metavar="layer|model|none", help=NORMALISE)]
+OwnNormaliseOption = Annotated[
+    Scale | None,
+    typer.Option(
+        "--normalise",
+        metavar="layer|model|none",
+        help=f"{NORMALISE} By default what belongs to the criterion.",
+        show_default=False,
+    ),
+]
+GradientsOfOption = Annotated[
+    str | None,
+    typer.Option(
+        "--loss",
+        metavar="LOSS",
+        help="What criteria with gradients differentiate: "
+        f"{', '.join(kind for kind in KINDS if kind != 'distillation')}, with settings, or a sum. By default what the "
+        "labels call for; without labels the size of the outputs.",
+        show_default=False,
     ),
 ]
 GranularityOption = Annotated[
@@ -203,6 +239,11 @@ def group_ratios(texts: Sequence[str] | None) -> dict[str, float]:
         except ValueError:
             raise OptionError(f"--group {text}: {ratio!r} is not a number", "Write it as 0.5.") from None
     return result
+
+
+def losses_of(text: str | None) -> tuple[Loss, ...] | None:
+    """The losses that a text names; None for those that the labels call for. Raises OptionError."""
+    return None if text is None else parse_loss(text)
 
 
 def shapes_of(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]]:

@@ -19,6 +19,7 @@ from onnxprune.cli.options import (
     AttentionOption,
     CriterionOption,
     DataOption,
+    GradientsOfOption,
     Granularity,
     InexactOption,
     JsonOption,
@@ -26,6 +27,7 @@ from onnxprune.cli.options import (
     ModelArgument,
     NormGroups,
     NormGroupsOption,
+    OwnNormaliseOption,
     Provider,
     ProviderOption,
     SamplesOption,
@@ -36,6 +38,7 @@ from onnxprune.cli.options import (
     examples,
     group_ratios,
     keep_input,
+    losses_of,
     shapes_of,
     writable,
 )
@@ -95,6 +98,8 @@ def prune_model(
         float | None, typer.Option("--ratio", metavar="R", help="Share of units that go.", show_default=False)
     ] = None,
     criterion: CriterionOption = "l2",
+    normalise: OwnNormaliseOption = None,
+    loss: GradientsOfOption = None,
     scope: Annotated[
         Scope,
         typer.Option(
@@ -249,6 +254,7 @@ def prune_model(
     }  # fmt: skip
     shapes = shapes_of(shape)
     floors = floors_of(minimum)
+    losses = losses_of(loss)
     loaded_plan = None if plan is None else Plan.load(plan)
     if loaded_plan is not None and recover is None and "recover" in loaded_plan.recipe:
         method = loaded_plan.recipe["recover"]
@@ -268,7 +274,8 @@ def prune_model(
         loading = time.perf_counter() - start
         pruned = prune_in_memory(
             original,
-            criterion=criterion, mode=mode.value if mode else None,
+            criterion=criterion, normalise=True if normalise is None else normalise.value, losses=losses,
+            mode=mode.value if mode else None,
             granularity=granularity.value if granularity else None, include_inexact=include_inexact,
             attention=attention.value, norm_groups=norm_groups.value, allow_io=allow_io or (), shapes=shapes,
             plan=loaded_plan, recover=recover, floors=floors, seed=seed, verify=not no_verify, measure=not no_verify,

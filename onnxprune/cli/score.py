@@ -16,6 +16,7 @@ from onnxprune.cli.options import (
     AttentionOption,
     CriterionOption,
     DataOption,
+    GradientsOfOption,
     Granularity,
     GranularityOption,
     InexactOption,
@@ -23,6 +24,7 @@ from onnxprune.cli.options import (
     ModelArgument,
     NormGroups,
     NormGroupsOption,
+    OwnNormaliseOption,
     Provider,
     ProviderOption,
     SamplesOption,
@@ -32,6 +34,7 @@ from onnxprune.cli.options import (
     coupling_options,
     examples,
     keep_input,
+    losses_of,
     writable,
 )
 from onnxprune.criteria import Scores, Settings, UnitScores, save_scores, score, score_weights
@@ -60,6 +63,8 @@ def score_model(
     out: OutOption,
     criterion: CriterionOption = "l2",
     granularity: GranularityOption = Granularity.UNIT,
+    normalise: OwnNormaliseOption = None,
+    loss: GradientsOfOption = None,
     include_inexact: InexactOption = False,
     attention: AttentionOption = Attention.HEADS,
     norm_groups: NormGroupsOption = NormGroups.WHOLE,
@@ -75,6 +80,7 @@ def score_model(
     """Score every unit, or every single weight, and write the scores to a .npz file; higher = keep."""
     check_environment(provider, threads)
     options = coupling_options(include_inexact, attention, norm_groups, allow_io, shape)
+    losses = losses_of(loss)
     dataset = None if data is None else open_calibration(data, samples, seed)
     writable(out)
     with progress("reading") as report:
@@ -84,8 +90,9 @@ def score_model(
         inlined, coupling = analyse(loaded, options, provider=provider, threads=threads)
         report("scoring", 0, 0)
         settings = Settings(
-            seed=seed, data=dataset, samples=samples, provider=provider, threads=threads, progress=report
-        )
+            normalise=True if normalise is None else normalise.value, seed=seed, data=dataset, samples=samples,
+            provider=provider, threads=threads, progress=report, losses=losses,
+        )  # fmt: skip
         function = score if granularity is Granularity.UNIT else score_weights
         scores: Scores = function(inlined, coupling, criterion, settings)
         save_scores(scores, out)

@@ -10,6 +10,7 @@ from onnxprune.allocate import Floor, FloorReport, Reached
 from onnxprune.cost import Cost
 from onnxprune.errors import OptionError
 from onnxprune.evaluate import Evaluation
+from onnxprune.losses import Loss
 from onnxprune.model import Model
 from onnxprune.plan import Plan
 from onnxprune.proof import Proof
@@ -36,7 +37,7 @@ class Request:
     belongs to the criterion. ``floors``: what metrics must not fall below, repair included. ``samples``: of the data
     at most so many are scored and repaired on. ``evaluate``: measure metrics before and after. ``seed``: for whatever
     is drawn at random. ``provider`` and ``threads``: what models are run on (`runtime.session`); the proof takes
-    "auto" for the CPU. Raises OptionError.
+    "auto" for the CPU. ``normalise`` and ``losses``: of scores, see `criteria.Settings`. Raises OptionError.
     """
 
     criterion: str = "l2"
@@ -50,6 +51,8 @@ class Request:
     floors: tuple[Floor, ...] = ()
     samples: int | None = None
     evaluate: bool = False
+    normalise: bool | str = True
+    losses: tuple[Loss, ...] | None = None
 
     def __post_init__(self) -> None:
         check_running(self.provider, self.threads)

@@ -11,6 +11,7 @@ from onnxprune.data import Source
 from onnxprune.errors import OptionError
 from onnxprune.experiment.request import Progress, Pruned, Request
 from onnxprune.experiment.work import Work
+from onnxprune.losses import Loss
 from onnxprune.model import Model
 from onnxprune.plan import Plan, check_model
 from onnxprune.values import Options
@@ -35,6 +36,8 @@ def prune(  # noqa: PLR0913 - one argument for each option of the command, so th
     data: Source | None = None,
     samples: int | None = None,
     evaluate: bool = False,
+    normalise: bool | str = True,
+    losses: tuple[Loss, ...] | None = None,
     seed: int = 0,
     verify: bool = True,
     measure: bool = False,
@@ -60,8 +63,9 @@ def prune(  # noqa: PLR0913 - one argument for each option of the command, so th
     options = Options(include_inexact, attention, norm_groups, tuple(allow_io), fixed)
     kind = granularity or ("weight" if budget.get("pattern") else "unit")
     request = Request(
-        criterion, mode, kind, options, seed, provider, threads, recover, tuple(floors), samples, evaluate
-    )
+        criterion, mode, kind, options, seed, provider, threads, recover, tuple(floors), samples, evaluate, normalise,
+        losses,
+    )  # fmt: skip
     budget = {name: value for name, value in budget.items() if value is not None}
     wanted: Budget | Plan
     if plan is not None:

@@ -109,6 +109,7 @@ class Work:
     def scores(self, budget: Budget) -> Scores:
         """Scores of units or single weights."""
         settings = Settings(
+            normalise=self.request.normalise, losses=self.request.losses,
             seed=self.request.seed, data=self.data.fitted, samples=self.request.samples,
             provider=self.request.provider, threads=self.request.threads, progress=self.progress,
             ratios=budget.ratio if budget.ratio is not None and budget.ratio < 1 else None,

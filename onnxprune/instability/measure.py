@@ -78,8 +78,8 @@ def instability(  # noqa: PLR0913 - one argument for each option of the command
     if progress:
         progress("training", runs, runs)
     return Instability(
-        coupling.model_hash, desk.goal.words, within, runs, len(dataset), desk.steps, training.batch, training.rate,
-        training.momentum, seed, ranked(found, within), desk.warnings,
+        coupling.model_hash, desk.goal.words, within, normalise, runs, len(dataset), desk.steps, training.batch,
+        training.rate, training.momentum, seed, ranked(found, within), desk.warnings,
     )  # fmt: skip
 
 

@@ -58,13 +58,15 @@ class GroupRanks:
 class Instability:
     """All groups that have gradients. ``within``: what ranks count over; ``goal``: what gradients were gradients of.
 
-    ``seed``, ``rate``, ``momentum``, ``batch`` and ``steps`` (of each run) say how each run was trained, on
-    ``samples``. ``warnings``: what was left out.
+    ``normalise``: what sensitivities were divided by, the norm over the "layer", over the "model", or "none". ``seed``,
+    ``rate``, ``momentum``, ``batch`` and ``steps`` (of each run) say how each run was trained, on ``samples``.
+    ``warnings``: what was left out.
     """
 
     model_hash: str
     goal: str
     within: str
+    normalise: str
     runs: int
     samples: int
     steps: int

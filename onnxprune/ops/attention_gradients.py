@@ -107,13 +107,11 @@ def _join(t: Tape, y: Value) -> Value:
     return t.reshape(t.transpose(y, [0, 2, 1, 3]), [t.dim(y, 0), t.dim(y, 2), y.known[1] * y.known[3]])
 
 
-def _causal(t: Tape, rows: int | Dim, columns: int | Dim) -> Value:
-    """Whether row i may attend to column j: j <= i + past, where the past is what there are more columns than rows."""
+def _causal(t: Tape, rows: int | Dim, columns: int | Dim, past: Value | None, axis: int) -> Value:
+    """Whether row i may attend to column j: j <= i + length of the past, which is ``axis`` of its tensor."""
     down = t.unsqueeze(t.count_up(rows), [1])
-    if isinstance(rows, int) and isinstance(columns, int):
-        down = down + (columns - rows)
-    elif _size(rows) != _size(columns):
-        down = down + (t.shape_vector([columns]) - t.shape_vector([rows]))
+    if past is not None:
+        down = down + t.shape_vector([t.dim(past, axis)])
     return t.unsqueeze(t.count_up(columns), [0]) <= down
 
 
@@ -123,6 +121,20 @@ def _size(part: int | Dim) -> int:
 
 def _given_scale(node: Node, dims: int) -> float:
     return float(node.attrs.get("scale", 0.0)) or float(1 / np.sqrt(np.float64(dims)))
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Input positions of an operator of onnxruntime. ``axis``: of the past, the one that counts its rows."""
+
+    mask: int
+    bias: int
+    past: int
+    axis: int
+
+
+FUSED = _Places(mask=3, bias=5, past=4, axis=3)
+MULTI = _Places(mask=4, bias=5, past=6, axis=2)
 
 
 # -- com.microsoft --------------------------------------------------------------------------------------------------
@@ -138,13 +150,12 @@ def expand_fused(node: Node, t: Tape) -> Cotangents:
         projected = projected + bias
     given = node.attrs.get("qkv_hidden_sizes") or (w.known[1] // 3,) * 3
     q, k, v = (_split(t, part, heads) for part in _parts(t, projected, given))
-    dims = q.known[3]
     past = t.optional(node, 4)
     if past is not None:
         old = [t.squeeze(t.slice(past, 0, half, half + 1), [0]) for half in (0, 1)]
         k, v = (t.concat([before, now], 2) for before, now in zip(old, (k, v), strict=True))
     present = t.concat([t.unsqueeze(k, [0]), t.unsqueeze(v, [0])], 0) if node.output(1) else None
-    y, _ = _attend(t, q, k, v, _contrib(node, t, q, k, 3, 5, _given_scale(node, dims)))
+    y, _ = _attend(t, q, k, v, _contrib(node, t, q, k, FUSED))
     return _join(t, y), present
 
 
@@ -154,14 +165,15 @@ def _parts(t: Tape, x: Value, sizes: Sequence[int]) -> list[Value]:
     return [t.slice(x, -1, int(a), int(b)) for a, b in pairwise(starts)]
 
 
-def _contrib(node: Node, t: Tape, q: Value, k: Value, mask: int, extra: int, scale: float) -> _Scores:
+def _contrib(node: Node, t: Tape, q: Value, k: Value, places: _Places) -> _Scores:
     """Mask, bias of the scores and causality as onnxruntime's operators have them."""
     rows, columns = t.dim(q, 2), t.dim(k, 2)
-    bias = [
-        value for value in (_padding(node, t, mask, columns, q.dtype), t.optional(node, extra)) if value is not None
-    ]
-    allowed = [_causal(t, rows, columns)] if int(node.attrs.get("unidirectional", 0)) else []
-    return _Scores(scale, bias, allowed)
+    given = _padding(node, t, places.mask, columns, q.dtype), t.optional(node, places.bias)
+    bias = [value for value in given if value is not None]
+    allowed = []
+    if int(node.attrs.get("unidirectional", 0)):
+        allowed.append(_causal(t, rows, columns, t.optional(node, places.past), places.axis))
+    return _Scores(_given_scale(node, q.known[3]), bias, allowed)
 
 
 def _padding(node: Node, t: Tape, k: int, columns: int | Dim, dtype: int) -> Value | None:
@@ -206,7 +218,7 @@ def expand_multi_head(node: Node, t: Tape) -> Cotangents:
     q, k, v = (_split(t, part, heads) for part in parts)
     if t.has(node, 6):
         k, v = (t.concat([t.input(node, i), now], 2) for i, now in ((6, k), (7, v)))
-    y, scores = _attend(t, q, k, v, _contrib(node, t, q, k, 4, 5, _given_scale(node, q.known[3])))
+    y, scores = _attend(t, q, k, v, _contrib(node, t, q, k, MULTI))
     return _join(t, y), k, v, scores[3]
 
 
@@ -299,17 +311,12 @@ def expand_standard(node: Node, t: Tape) -> Cotangents:
     rows, columns = t.dim(q, 2), t.dim(k, 2)
     bias, allowed = _standard_mask(t, t.optional(node, 3), columns, q.dtype)
     if int(node.attrs.get("is_causal", 0)):
-        allowed.append(_causal(t, rows, columns))
+        allowed.append(_causal(t, rows, columns, t.optional(node, 4), 2))
     lengths = t.optional(node, 6)
     if lengths is not None:
         allowed.append(t.count_up(columns) < t.unsqueeze(lengths, [1, 2, 3]))
-    how = _Scores(
-        _given_scale(node, q.known[3]),
-        bias,
-        allowed,
-        float(node.attrs.get("softcap", 0.0)),
-        strict=bool(bias or lengths),
-    )
+    scale, cap = _given_scale(node, q.known[3]), float(node.attrs.get("softcap", 0.0))
+    how = _Scores(scale, bias, allowed, cap, strict=t.has(node, 3) or t.has(node, 6))
     y, scores = _attend(t, q, k, v, how)
     mode = int(node.attrs.get("qk_matmul_output_mode", 0))
     return _join(t, y) if flat else y, k, v, scores[mode]

@@ -15,16 +15,20 @@ ALPHA = {"affine": 0.0, "leakyrelu": 0.01, "thresholdedrelu": 0.0, "scaledtanh":
 BETA = {"affine": 0.0, "scaledtanh": 0.0, "hardsigmoid": 0.5}
 
 
+Slope = Callable[[Value], Value]  # v -> v f'(x)
+Applied = tuple[Value, Slope]
+
+
 @dataclass(frozen=True)
 class Activation:
-    """One of the functions that the standard lists for recurrent operators."""
+    """One of the functions. ``alpha``, ``beta``: for those that have them."""
 
     name: str  # in lower case
     alpha: float = 0.0
     beta: float = 0.0
 
-    def __call__(self, x: Value) -> tuple[Value, Value | float]:
-        """The values at x and the derivative there. Raises UnsupportedModel for a function of another name."""
+    def __call__(self, x: Value) -> Applied:
+        """The values at x, and what multiplies by the derivative there. Raises UnsupportedModel for an unknown one."""
         if self.name not in FUNCTIONS:
             raise UnsupportedModel(
                 f"the activation function `{self.name}` of a recurrent layer has no gradient",
@@ -47,63 +51,71 @@ def activations(node: Node) -> list[tuple[Activation, ...]]:
     return [tuple(found[d * len(default) : (d + 1) * len(default)]) for d in range(directions)]
 
 
-def _sigmoid(x: Value, alpha: float, beta: float) -> tuple[Value, Value]:
+# The products y v and v y below are in that order so that onnxruntime finds i g and o h(c) of an LSTM computed already.
+
+
+def _sigmoid(x: Value, _: float, __: float) -> Applied:
     y = x.emitter.unary("Sigmoid", x)
-    return y, y - y * y
+
+    def slope(v: Value) -> Value:
+        part = y * v
+        return part - part * y
+
+    return y, slope
 
 
-def _tanh(x: Value, alpha: float, beta: float) -> tuple[Value, Value]:
+def _tanh(x: Value, _: float, __: float) -> Applied:
     y = x.emitter.unary("Tanh", x)
-    return y, 1.0 - y * y
+    return y, lambda v: v - v * y * y
 
 
-def _relu(x: Value, alpha: float, beta: float) -> tuple[Value, Value]:
-    return x.emitter.unary("Relu", x), x.emitter.cast(x > 0.0, x.dtype)
+def _relu(x: Value, _: float, __: float) -> Applied:
+    return x.emitter.unary("Relu", x), lambda v: v * x.emitter.cast(x > 0.0, x.dtype)
 
 
-def _affine(x: Value, alpha: float, beta: float) -> tuple[Value, float]:
-    return x * alpha + beta, alpha
+def _affine(x: Value, alpha: float, beta: float) -> Applied:
+    return x * alpha + beta, lambda v: v * alpha
 
 
-def _leaky_relu(x: Value, alpha: float, beta: float) -> tuple[Value, Value]:
+def _leaky_relu(x: Value, alpha: float, _: float) -> Applied:
     e = x.emitter
     slope = e.where(x < 0.0, e.const(alpha, x.dtype), e.const(1.0, x.dtype))
-    return x * slope, slope
+    return x * slope, lambda v: v * slope
 
 
-def _thresholded_relu(x: Value, alpha: float, beta: float) -> tuple[Value, Value]:
+def _thresholded_relu(x: Value, alpha: float, _: float) -> Applied:
     passes = x.emitter.cast(x > alpha, x.dtype)
-    return x * passes, passes
+    return x * passes, lambda v: v * passes
 
 
-def _scaled_tanh(x: Value, alpha: float, beta: float) -> tuple[Value, Value]:
+def _scaled_tanh(x: Value, alpha: float, beta: float) -> Applied:
     u = x.emitter.unary("Tanh", x * beta)
-    return u * alpha, (1.0 - u * u) * (alpha * beta)
+    return u * alpha, lambda v: (v - v * u * u) * (alpha * beta)
 
 
-def _hard_sigmoid(x: Value, alpha: float, beta: float) -> tuple[Value, Value]:
+def _hard_sigmoid(x: Value, alpha: float, beta: float) -> Applied:
     e = x.emitter
     line = x * alpha + beta
     y = e.op("Clip", line, e.const(0.0, x.dtype), e.const(1.0, x.dtype), sizes=x.sizes)
-    return y, e.cast(y.equals(line), x.dtype) * alpha
+    return y, lambda v: v * (e.cast(y.equals(line), x.dtype) * alpha)
 
 
-def _elu(x: Value, alpha: float, beta: float) -> tuple[Value, Value]:
+def _elu(x: Value, alpha: float, _: float) -> Applied:
     e = x.emitter
     below = (e.unary("Exp", e.op("Min", x, e.const(0.0, x.dtype), sizes=x.sizes)) - 1.0) * alpha
-    return e.where(x < 0.0, below, x), e.where(x < 0.0, below + alpha, e.const(1.0, x.dtype))
+    return e.where(x < 0.0, below, x), lambda v: v * e.where(x < 0.0, below + alpha, e.const(1.0, x.dtype))
 
 
-def _softsign(x: Value, alpha: float, beta: float) -> tuple[Value, Value]:
+def _softsign(x: Value, _: float, __: float) -> Applied:
     shrink = 1.0 / (x.emitter.unary("Abs", x) + 1.0)
-    return x * shrink, shrink * shrink
+    return x * shrink, lambda v: v * (shrink * shrink)
 
 
-def _softplus(x: Value, alpha: float, beta: float) -> tuple[Value, Value]:
-    return x.emitter.unary("Softplus", x), x.emitter.unary("Sigmoid", x)
+def _softplus(x: Value, _: float, __: float) -> Applied:
+    return x.emitter.unary("Softplus", x), lambda v: v * x.emitter.unary("Sigmoid", x)
 
 
-FUNCTIONS: dict[str, Callable[[Value, float, float], tuple[Value, Value | float]]] = {
+FUNCTIONS: dict[str, Callable[[Value, float, float], Applied]] = {
     "sigmoid": _sigmoid,
     "tanh": _tanh,
     "relu": _relu,

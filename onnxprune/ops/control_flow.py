@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from onnxprune.control import body_inputs, body_outputs, carried
 from onnxprune.graph import Graph, Node
+from onnxprune.ops.control_flow_gradients import expand_if, expand_loop, expand_scan
 from onnxprune.ops.cutting import Cutter
 from onnxprune.ops.rule import Role, Rule, zero_keeps
 from onnxprune.ops.ties import Ties
@@ -96,5 +97,6 @@ def cut_rounds(node: Node, c: Cutter) -> None:
 
 
 RULES = tuple(
-    Rule(op, couple_control_flow, (Role.PASS,), zero_keeps, cut_rounds, shapeless=True) for op in ("If", "Loop", "Scan")
+    Rule(op, couple_control_flow, (Role.PASS,), zero_keeps, cut_rounds, shapeless=True, expand=expand)
+    for op, expand in (("If", expand_if), ("Loop", expand_loop), ("Scan", expand_scan))
 )

@@ -6,55 +6,81 @@ of matrices, and only what cannot be had otherwise is computed step after step, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import onnx
 from onnx import helper
 
 from onnxprune.graph import Node
-from onnxprune.ops.cell_activation_gradients import Activation, activations
+from onnxprune.ops.cell_activation_gradients import Activation, Applied, activations
 from onnxprune.ops.emitter import INT64, Emitter, Sizes, Value
 from onnxprune.ops.tape import Tape
 
 X, W, R, B, LENGTHS, H0, C0, P = range(8)
 END = 2**31 - 1  # behind the last step
 Step = Callable[[list[Value], list[Value]], tuple[list[Value], list[Value]]]
+Results = tuple[list[Value], list[Value]]
 
 
-def scan(
-    t: Tape, states: Sequence[Value], inputs: Sequence[Value], step: Step, *, backwards: bool
-) -> tuple[list[Value], list[Value]]:
-    """The last states, and what every step puts out, along axis 0.
+@dataclass(frozen=True)
+class Loop:
+    """A loop over axis 0 of ``inputs``, one slice of each at a time. ``backwards``: from the last to the first.
 
-    ``step``: states and one slice of each input -> new states and outputs; it may read values from outside through
-    ``inside``. ``backwards``: from the last slice to the first; outputs are in the order of the inputs all the same.
+    ``step``: states and slices -> new states and outputs; it may read values from outside through ``inside``.
     """
+
+    states: Sequence[Value]
+    inputs: Sequence[Value]
+    step: Step
+    backwards: bool
+
+
+def side_by_side(t: Tape, works: Sequence[Generator[Loop, Results, Found]]) -> list[Found]:
+    """Run what needs loops now and then, the loops of all of them in one Scan each time: a round costs its time."""
+    waiting = [next(work) for work in works]
+    while True:
+        done = scan(t, waiting)
+        waiting, ready = [], []
+        for work, results in zip(works, done, strict=True):
+            try:
+                waiting.append(work.send(results))
+            except StopIteration as end:
+                ready.append(end.value)
+        if not waiting:
+            return ready
+
+
+def scan(t: Tape, loops: Sequence[Loop]) -> list[Results]:
+    """For each loop its last states, and what its steps put out, in the order of the inputs. All are equally long."""
     body = t.inner()
-    before = [Value(body, body.fresh("state"), s.sizes, s.dtype) for s in states]
-    slices = [Value(body, body.fresh("slice"), s.known[1:], s.dtype) for s in inputs]
-    after, outputs = step(before, slices)
-    results = [*after, *outputs]
+    before = [[Value(body, body.fresh("state"), s.sizes, s.dtype) for s in loop.states] for loop in loops]
+    slices = [[Value(body, body.fresh("slice"), s.known[1:], s.dtype) for s in loop.inputs] for loop in loops]
+    made = [loop.step(*given) for loop, given in zip(loops, zip(before, slices, strict=True), strict=True)]
+    after, outputs = [states for states, _ in made], [put for _, put in made]
     graph = helper.make_graph(
         body.nodes,
         body.fresh("steps"),
-        [_declared(value) for value in (*before, *slices)],
-        [_declared(value) for value in results],
+        [_declared(value) for values in (*before, *slices) for value in values],
+        [_declared(value) for values in (*after, *outputs) for value in values],
         [onnx.numpy_helper.from_array(array, name) for name, array in body.constants.items()],
     )
-    length = inputs[0].known[0]
-    found = t.ops(
+    length = loops[0].inputs[0].known[0]
+    stacked = [(length, *value.known) for put in outputs for value in put]
+    found = iter(t.ops(
         "Scan",
-        *states,
-        *inputs,
-        sizes=[*(s.sizes for s in states), *((length, *o.known) for o in outputs)],
+        *(value for loop in loops for value in loop.states),
+        *(value for loop in loops for value in loop.inputs),
+        sizes=[*(s.sizes for loop in loops for s in loop.states), *stacked],
         body=graph,
-        num_scan_inputs=len(inputs),
-        scan_input_directions=[int(backwards)] * len(inputs),
-        scan_output_directions=[int(backwards)] * len(outputs),
-    )
-    return list(found[: len(states)]), list(found[len(states) :])
+        num_scan_inputs=sum(len(loop.inputs) for loop in loops),
+        scan_input_directions=[int(loop.backwards) for loop in loops for _ in loop.inputs],
+        scan_output_directions=[int(loop.backwards) for loop, put in zip(loops, outputs, strict=True) for _ in put],
+    ))  # fmt: skip
+    states, puts = ([[next(found) for _ in values] for values in part] for part in (after, outputs))
+    return list(zip(states, puts, strict=True))
 
 
 def inside(value: Value, like: Value) -> Value:
@@ -65,6 +91,21 @@ def inside(value: Value, like: Value) -> Value:
 def _declared(value: Value) -> onnx.ValueInfoProto:
     sizes = [size if size >= 0 else None for size in value.known]
     return helper.make_tensor_value_info(value.name, value.dtype, sizes)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Cotangents of one direction. ``by_x``, ``by_h``: of the products with W and R, (T, B, gates * H).
+
+    ``right``: rows of R, and what they were multiplied with, (T, B, H).
+    """
+
+    by_x: Value
+    by_h: Value
+    right: Sequence[tuple[slice, Value]]
+    h0: Value
+    c0: Value | None = None
+    peepholes: Value | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +164,16 @@ class Direction:
         """What each step starts from, where ``values`` (T, B, H) is what it ends with."""
         return shifted(self.t, first, values, backwards=self.backwards)
 
+    @cached_property
+    def both(self) -> Value:
+        """What comes in beside the state that the step starts from, (T * B, I + H)."""
+        return self.t.concat([self.x, self.matrix(self.previous)], 1)
+
+    def gates(self) -> Value:
+        """x W' + h R' + b in one product, (T, B, gates * H)."""
+        bias = None if self.bias is None else self.bias[0] + self.bias[1]
+        return self.steps(product(self.t, self.both, self.t.concat([self.w, self.r], 1), bias, transposed=True))
+
     def of_x(self, rows: slice, bias: Value | None) -> Value:
         """x W' + bias for some rows of w: (T * B, rows)."""
         return product(self.t, self.x, self._part(self.w, rows), bias, transposed=True)
@@ -140,14 +191,14 @@ class Direction:
         sizes = [(*values.known[:-1], size)] * count
         return list(self.t.ops("Split", values, self.t.ints(*[size] * count), sizes=sizes, axis=-1))
 
-    def applied(self, k: int, values: Value) -> tuple[Value, Value | float]:
-        """Activation ``k`` of the values, which are limited first where the layer says so, and its derivative."""
+    def applied(self, k: int, values: Value) -> Applied:
+        """Activation ``k`` of the values, which are limited first where the layer says so, and its slope."""
         limit, e = self.node.attrs.get("clip", 0.0), values.emitter
         if not limit:
             return self.functions[k](values)
         inner = e.op("Clip", values, *(e.const(b, values.dtype) for b in (-limit, limit)), sizes=values.sizes)
         y, slope = self.functions[k](inner)
-        return y, e.cast(values.equals(inner), values.dtype) * slope
+        return y, lambda v: slope(v) * e.cast(values.equals(inner), values.dtype)
 
 
 def product(t: Emitter, a: Value, b: Value, c: Value | None, *, transposed: bool = False) -> Value:

@@ -11,40 +11,44 @@ with d the cotangents of its gates (input, output, forget, cell); for the others
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
 
 from onnxprune.graph import Node
+from onnxprune.ops.cell_activation_gradients import Applied
 from onnxprune.ops.emitter import Value
-from onnxprune.ops.recurrence_gradients import C0, H0, B, Direction, P, R, W, X, directions, inside, product, scan
+from onnxprune.ops.recurrence_gradients import (
+    C0,
+    H0,
+    B,
+    Direction,
+    Found,
+    Loop,
+    P,
+    R,
+    Results,
+    W,
+    X,
+    directions,
+    inside,
+    product,
+    side_by_side,
+)
 from onnxprune.ops.tape import Tape
 
 Values = list[Value]
-Factor = Value | float
+Work = Generator[Loop, Results, Found]
 Step = Callable[[Value, Values, Values], tuple[Values, Values]]  # dh, states, factors -> states, outputs
-
-
-@dataclass(frozen=True)
-class Found:
-    """Cotangents of one direction. ``by_x``, ``by_h``: of the products with W and R, (T, B, gates * H)."""
-
-    by_x: Value
-    by_h: Value
-    right: Sequence[tuple[slice, Value]]  # rows of R, and what they were multiplied with, (T, B, H)
-    h0: Value
-    c0: Value | None = None
-    peepholes: Value | None = None
 
 
 def vjp_recurrent(node: Node, t: Tape) -> Sequence[Value | None]:
     """X, W, R, B, sequence_lens, initial_h, initial_c, P -> Y, Y_h, Y_c. All outputs may have cotangents."""
     ways = directions(node, t)
-    pairs = [(way, BACKWARD[node.op](way)) for way in ways]
-    made: dict[int, Values] = {}
-    if t.needs(node, W):
-        made[W] = [t.gemm(way.matrix(f.by_x), way.x, trans_a=True) for way, f in pairs]
-    if t.needs(node, R):
-        made[R] = [_of_recurrence(way, f) for way, f in pairs]
+    pairs = list(zip(ways, side_by_side(t, [BACKWARD[node.op](way) for way in ways]), strict=True))
+    made: dict[int, Values] = {W: [], R: []}
+    for way, f in pairs:
+        dw, dr = _of_weights(way, f)
+        made[W] += [] if dw is None else [dw]
+        made[R] += [] if dr is None else [dr]
     if t.needs(node, B):
         made[B] = [t.concat([t.sum(v, [0, 1]) for v in (f.by_x, f.by_h)], 0) for _, f in pairs]
     made[H0] = [f.h0 for _, f in pairs]
@@ -74,15 +78,19 @@ def _of_inputs(pairs: Sequence[tuple[Direction, Found]]) -> Value:
     return first.steps(total) if total is not None else first.x
 
 
-def _of_recurrence(way: Direction, found: Found) -> Value:
-    """dR, some rows at a time."""
-    t, d = way.t, way.matrix(found.by_h)
-    return t.concat(
-        [t.gemm(t.slice(d, 1, rows.start, rows.stop), way.matrix(h), trans_a=True) for rows, h in found.right], 0
-    )
+def _of_weights(way: Direction, found: Found) -> tuple[Value | None, Value | None]:
+    """dW = d' x and dR = d' h, in one product where both are wanted and d is the same."""
+    t, by_x, by_h = way.t, way.matrix(found.by_x), way.matrix(found.by_h)
+    wanted = [t.needs(way.node, k) for k in (W, R)]
+    if all(wanted) and found.by_x is found.by_h and len(found.right) == 1:
+        whole = t.gemm(by_x, way.both, trans_a=True)
+        inputs = way.w.known[1]
+        return t.slice(whole, 1, 0, inputs), t.slice(whole, 1, inputs, whole.known[1])
+    dr = [t.gemm(t.slice(by_h, 1, rows.start, rows.stop), way.matrix(h), trans_a=True) for rows, h in found.right]
+    return t.gemm(by_x, way.x, trans_a=True) if wanted[0] else None, t.concat(dr, 0) if wanted[1] else None
 
 
-def _backward(way: Direction, states: Values, inputs: Values, step: Step) -> tuple[Values, Values]:
+def _backward(way: Direction, states: Values, inputs: Values, step: Step) -> Loop:
     """The loop over time, last step first; ``dy`` is the first input where it is known."""
     given = [] if way.dy is None else [way.dy]
 
@@ -90,26 +98,25 @@ def _backward(way: Direction, states: Values, inputs: Values, step: Step) -> tup
         dh = before[0] if way.dy is None else before[0] + slices[0]
         return step(dh, before[1:], slices[len(given) :])
 
-    return scan(way.t, states, [*given, *inputs], body, backwards=not way.backwards)
+    return Loop(states, [*given, *inputs], body, backwards=not way.backwards)
 
 
-def backward_rnn(way: Direction) -> Found:
+def backward_rnn(way: Direction) -> Work:
     """h = f(x W' + h_before R' + b)."""
     t, rows = way.t, way.rows(1)
-    bias = None if way.bias is None else way.bias[0] + way.bias[1]
-    inner = way.steps(way.of_h(way.previous, rows, way.of_x(rows, bias)))
+    inner = way.gates()
     _, slope = way.applied(0, inner)
-    slopes = slope if isinstance(slope, Value) else t.expand(t.const(slope, inner.dtype), inner)
+    slopes = t.expand(slope(t.const(1.0, inner.dtype)), inner)
 
     def step(dh: Value, _: Values, factors: Values) -> tuple[Values, Values]:
         d = dh * factors[0]
         return [dh.emitter.matmul(d, inside(way.r, dh))], [d]
 
-    (h0,), (d,) = _backward(way, [way.dh or way.zeros], [slopes], step)
+    (h0,), (d,) = yield _backward(way, [way.dh or way.zeros], [slopes], step)
     return Found(d, d, [(rows, way.previous)], h0)
 
 
-def backward_gru(way: Direction) -> Found:
+def backward_gru(way: Direction) -> Work:
     """z, r = f(x W' + h_before R' + b), n = g(x W' + b + r of what is recurrent), h = (1 - z) n + z h_before."""
     t, before = way.t, way.previous
     both, new = way.rows(2), way.rows(1, first=2)
@@ -118,11 +125,11 @@ def backward_gru(way: Direction) -> Found:
     two = way.of_h(before, both, way.of_x(both, bx[0] + bh[0] if bx[0] and bh[0] else None))
     (z, sz), (r, sr) = (way.applied(0, part) for part in way.split(way.steps(two), 2))
     if way.node.attrs.get("linear_before_reset", 0):
-        return _backward_gru_linear(way, (z, sz), (r, sr), bx[1], bh[1])
+        return (yield from _backward_gru_linear(way, (z, sz), (r, sr), bx[1], bh[1]))
     bias = bx[1] + bh[1] if bx[1] and bh[1] else None
     held = r * before
     n, sn = way.applied(1, way.steps(way.of_h(held, new, way.of_x(new, bias))))
-    of_n, of_z, of_r = (1.0 - z) * sn, (before - n) * sz, before * sr
+    of_n, of_z, of_r = sn(1.0 - z), sz(before - n), sr(before)
     r_both, r_new = (t.slice(way.r, 0, rows.start, rows.stop) for rows in (both, new))
 
     def step(dh: Value, _: Values, factors: Values) -> tuple[Values, Values]:
@@ -133,51 +140,48 @@ def backward_gru(way: Direction) -> Found:
         state = e.matmul(dzr, inside(r_both, dh)) + dh * keep + back * reset
         return [state], [dzr, dn]
 
-    (h0,), (dzr, dn) = _backward(way, [way.dh or way.zeros], [z, r, of_n, of_z, of_r], step)
+    (h0,), (dzr, dn) = yield _backward(way, [way.dh or way.zeros], [z, r, of_n, of_z, of_r], step)
     d = t.concat([dzr, dn], -1)
     return Found(d, d, [(both, before), (new, held)], h0)
 
 
-def _backward_gru_linear(
-    way: Direction, update: tuple[Value, Factor], reset: tuple[Value, Factor], bx: Value | None, bh: Value | None
-) -> Found:
+def _backward_gru_linear(way: Direction, update: Applied, reset: Applied, bx: Value | None, bh: Value | None) -> Work:
     """The reset gate comes after the product: all gates follow from dh, so that the loop has one product."""
     t, before, new, (z, sz), (r, sr) = way.t, way.previous, way.rows(1, first=2), update, reset
     recurrent = way.steps(way.of_h(before, new, bh))
     n, sn = way.applied(1, way.steps(way.of_x(new, bx)) + r * recurrent)
-    of_n = (1.0 - z) * sn
-    factors = t.concat([(before - n) * sz, of_n * recurrent * sr, of_n * r], -1)
+    of_n = sn(1.0 - z)
+    factors = t.concat([sz(before - n), sr(of_n * recurrent), of_n * r], -1)
 
     def step(dh: Value, _: Values, given: Values) -> tuple[Values, Values]:
         e = dh.emitter
         d = e.concat([dh, dh, dh], -1) * given[1]
         return [e.matmul(d, inside(way.r, dh)) + dh * given[0]], [d, e.op("Identity", dh, sizes=dh.sizes)]
 
-    (h0,), (d, dh) = _backward(way, [way.dh or way.zeros], [z, factors], step)
+    (h0,), (d, dh) = yield _backward(way, [way.dh or way.zeros], [z, factors], step)
     two = t.slice(d, 2, 0, 2 * way.cells)
     return Found(t.concat([two, dh * of_n], -1), d, [(way.rows(3), before)], h0)
 
 
-def backward_lstm(way: Direction) -> Found:
+def backward_lstm(way: Direction) -> Work:
     """i, o, f = f(x W' + h_before R' + b + P c), g likewise, c = f c_before + i g, h = o h(c)."""
     t, rows = way.t, way.rows(4)
-    bias = None if way.bias is None else way.bias[0] + way.bias[1]
-    inner = way.split(way.steps(way.of_h(way.previous, rows, way.of_x(rows, bias))), 4)
+    inner = way.split(way.gates(), 4)
     peepholes = None if way.peepholes is None else way.split(way.peepholes, 3)
     coupled = bool(way.node.attrs.get("input_forget", 0))
     c0 = way.c0 or way.zeros
     g, sg = way.applied(1, inner[3])
-    cell = _cells(way, inner, g, c0, peepholes, coupled=coupled)
+    cell = yield from _cells(way, inner, g, c0, peepholes, coupled=coupled)
     before = way.after(c0, cell)
     if peepholes is not None:
         pi, po, pf = peepholes
         inner = [inner[0] + before * pi, inner[1] + cell * po, inner[2] + before * pf]
     i, si = way.applied(0, inner[0])
     o, so = way.applied(0, inner[1])
-    f, sf = (1.0 - i, 0.0) if coupled else way.applied(0, inner[2])
+    f, sf = (1.0 - i, lambda _: t.zeros_like(i)) if coupled else way.applied(0, inner[2])
     h, sh = way.functions[2](cell)
-    of_i = ((g - before) if coupled else g) * si
-    of_o, of_f, of_g, of_c = h * so, before * sf, i * sg, o * sh
+    of_i, of_f = si(g - before if coupled else g), sf(before)
+    of_o, of_g, of_c = so(h), sg(i), sh(o)
     keep = f
     if peepholes is not None:
         of_c = of_c + of_o * po
@@ -194,7 +198,7 @@ def backward_lstm(way: Direction) -> Found:
 
     start = [way.dh or way.zeros, way.zeros if late or way.dc is None else way.dc]
     factors = t.concat([of_i, of_o, of_f, of_g], -1)
-    (h0, dc0), (d,) = _backward(way, start, [of_c, keep, factors, *late], step)
+    (h0, dc0), (d,) = yield _backward(way, start, [of_c, keep, factors, *late], step)
     dp = None
     if peepholes is not None and t.needs(way.node, P):
         di, do, df, _ = way.split(d, 4)
@@ -202,7 +206,9 @@ def backward_lstm(way: Direction) -> Found:
     return Found(d, d, [(rows, way.previous)], h0, dc0, dp)
 
 
-def _cells(way: Direction, inner: Values, g: Value, c0: Value, peepholes: Values | None, *, coupled: bool) -> Value:
+def _cells(
+    way: Direction, inner: Values, g: Value, c0: Value, peepholes: Values | None, *, coupled: bool
+) -> Generator[Loop, Results, Value]:
     """The cell states of all steps, (T, B, H)."""
 
     def gates(i: Value, f: Value, c: Value | None) -> tuple[Value, Value]:
@@ -223,7 +229,8 @@ def _cells(way: Direction, inner: Values, g: Value, c0: Value, peepholes: Values
     else:
         i, f = gates(inner[0], inner[2], None)
         inputs, step = [f, i * g], alone
-    return scan(way.t, [c0], inputs, step, backwards=way.backwards)[1][0]
+    _, (cells,) = yield Loop([c0], inputs, step, way.backwards)
+    return cells
 
 
 def _twice(value: Value) -> tuple[Values, Values]:

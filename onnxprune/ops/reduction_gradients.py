@@ -103,6 +103,14 @@ def _norm(r: Reduced) -> Value:
     return r.x * (r.dy / r.t.where(length.equals(0.0), 1.0, length))
 
 
+def _log_sum_exp(r: Reduced) -> Value:
+    """softmax(x): exp(x - y) alone would carry the rounding error of a large y."""
+    if r.over is not None and len(r.over) == 1:
+        return r.t.unary("Softmax", r.x, axis=r.over[0]) * r.dy
+    parts = r.t.unary("Exp", r.x - r.y)
+    return parts * (r.dy / r.sum(parts))
+
+
 DERIVATIVES: dict[str, Callable[[Reduced], Value]] = {
     "ReduceSum": lambda r: r.dy,
     "ReduceMean": _mean,
@@ -113,7 +121,7 @@ DERIVATIVES: dict[str, Callable[[Reduced], Value]] = {
     "ReduceL2": _norm,
     "ReduceSumSquare": lambda r: r.x * (r.dy * 2.0),
     "ReduceLogSum": lambda r: r.dy * r.t.unary("Exp", -r.y),
-    "ReduceLogSumExp": lambda r: r.t.unary("Exp", r.x - r.y) * r.dy,
+    "ReduceLogSumExp": _log_sum_exp,
 }
 
 

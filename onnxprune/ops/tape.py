@@ -63,6 +63,11 @@ class Tape(Emitter):
 
     # the forward pass
 
+    @property
+    def views(self) -> tuple[Graph, ...]:
+        """The analysis view, and the one with other sizes of dynamic dimensions where there is one."""
+        return (self.graph,) if self._other is None else (self.graph, self._other)
+
     def tensor(self, name: str) -> Value:
         """A tensor of the forward pass, by name."""
         name = self.graph.origin.get(name, name)

@@ -31,7 +31,8 @@ class Case:
 
     ``units``: units in all groups together (0: nothing can be removed). ``frozen``: a regular expression that the
     reason of some frozen axis must match. ``runs``: there is a kernel for it on a CPU, if only among ``kernels``, which
-    stand in for what onnxruntime lacks; without one there must be nothing to remove.
+    stand in for what onnxruntime lacks; without one there must be nothing to remove. ``differentiable``: gradients pass
+    through it, if they pass through the operator at all.
     """
 
     build: Callable[[], Model]
@@ -41,6 +42,7 @@ class Case:
     feeds: Callable[[Model, int], Feeds] | None = None
     runs: bool = True
     kernels: tuple[type[OpRun], ...] = ()
+    differentiable: bool = True
 
 
 Cases = Mapping[tuple[str, str], Sequence[Case]]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from onnx import TensorProto
 
+from onnxprune.model import Model
 from tests.ops.cases import HIDDEN, MS, Case, Net, flat, tokens
 
 BOOL, INT32, UINT8 = TensorProto.BOOL, TensorProto.INT32, TensorProto.UINT8
@@ -235,4 +236,67 @@ CASES = {
     (MS, "Gelu"): [unary("Gelu", MS)],
     (MS, "BiasGelu"): [bias_gelu("BiasGelu")],
     (MS, "FastGelu"): [bias_gelu("FastGelu"), unary("FastGelu", MS)],
+}  # fmt: skip
+
+
+def operands(op: str, *shapes: Sequence[int | str], domain: str = "", positive: bool = False, **attrs: object) -> Case:
+    """The operator on graph inputs of these shapes."""
+
+    def build() -> Model:
+        net = Net()
+        inputs = [net.input(shape, name=f"x{k}") for k, shape in enumerate(shapes)]
+        if positive:
+            inputs[0] = net.op("Add", net.op("Abs", inputs[0]), net.const(np.float32(0.5)))
+        return net.model(net.op(op, *inputs, domain=domain, **attrs))
+
+    return Case(build)
+
+
+def power(exponent: float | list[float], kind: type[np.generic] = np.float32) -> Case:
+    return flat(lambda net, h: net.op("Pow", h, net.const(exponent, kind)))
+
+
+def root(exponent: float) -> Case:
+    return flat(lambda net, h: net.op("Pow", net.op("Softplus", h), net.const(exponent, np.float32)))
+
+
+def clip_learned(low: float, high: float) -> Case:
+    """Bounds that gradients are asked of; beside each other, the upper one wins."""
+    return flat(lambda net, h: net.op("Clip", h, net.const(np.float32(low)), net.const(np.float32(high))))
+
+
+def dropped(ratio: float) -> Case:
+    return flat(lambda net, h: net.op("Dropout", h, net.const(np.float32(ratio)), net.const(np.array(False))))
+
+
+GRADIENT_CASES = {
+    **{("", op): [operands(op, ("n", 3, 1), ("n", 1, 4)), operands(op, (4,), ("n", 3, 4))]
+       for op in ("Add", "Sub", "Mul", "Max", "Min")},
+    ("", "Div"): [operands("Div", ("n", 1), ("n", 3))],
+    ("", "Mod"): [operands("Mod", ("n", 4), (4,), fmod=1)],
+    ("", "Sum"): [operands("Sum", ("n", 4), (4,), ("n", 1)), operands("Sum", ("n", 4))],
+    ("", "Mean"): [operands("Mean", ("n", 4), (4,), ("n", 1)), operands("Mean", ("n", 4))],
+    ("", "Where"): [flat(lambda net, h: net.op("Where", net.op("Less", h, net.param(HIDDEN)), net.param(1), h))],
+    ("", "Pow"): [
+        *(power(exponent) for exponent in (0.0, 1.0, 2.0, 3.0, -1.0, -2.0, [3.0])),
+        *(root(exponent) for exponent in (0.5, 1.5, -0.5)),
+        power(3, np.int64),
+        power(list(range(HIDDEN)), np.int64),
+        operands("Pow", ("n", 4), (4,), positive=True),
+        operands("Pow", ("n", 1), ("n", 4), positive=True),
+    ],
+    ("", "Clip"): [clip_learned(-0.5, 0.5), clip_learned(0.5, -0.5), operands("Clip", ("n", 4), (), ())],
+    ("", "PRelu"): [operands("PRelu", ("n", 4, 3), (4, 1))],
+    ("", "LeakyRelu"): [unary("LeakyRelu", alpha=0.3), unary("LeakyRelu", alpha=-0.5)],
+    ("", "Elu"): [unary("Elu", alpha=0.7)],
+    ("", "Celu"): [unary("Celu", alpha=2.0)],
+    ("", "Selu"): [unary("Selu", alpha=1.5, gamma=1.25)],
+    ("", "HardSigmoid"): [unary("HardSigmoid", alpha=0.3, beta=0.4)],
+    ("", "ThresholdedRelu"): [unary("ThresholdedRelu", alpha=0.5)],
+    ("", "Shrink"): [unary("Shrink", lambd=0.75, bias=0.25)],
+    ("", "Gelu"): [unary("Gelu", approximate="tanh")],
+    ("", "Swish"): [unary("Swish", opset=24, alpha=1.5)],
+    (MS, "QuickGelu"): [unary("QuickGelu", MS, alpha=1.0)],
+    ("", "Dropout"): [dropped(0.25)],
+    ("", "Cast"): [flat(lambda net, h: net.cast(net.cast(net.op("Mul", h, net.param(1)), BOOL)))],
 }  # fmt: skip

@@ -6,12 +6,12 @@ exact behind Sigmoid, Exp or elu + 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from onnxprune.model import Model
-from tests.ops.cases import HIDDEN, OUT, Case, Net, flat, maps, tokens
+from tests.ops.cases import HIDDEN, OUT, Case, Net, flat, maps, normal_input, tokens
 
 NEUTRAL = ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare")
 OTHERS = ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceLogSum", "ReduceLogSumExp")
@@ -144,3 +144,73 @@ CASES = {
 }
 CASES["", "ReduceLogSum"].append(logarithm_of_zero())
 CASES["", "ReduceSum"] += [everything(), hidden_mean_case()]
+
+
+def reduced(op: str, shape: Sequence[int | str], axes: Sequence[int] | None, **attrs: int) -> Case:
+    """Of positive numbers where there is a logarithm; the result is scaled, so that cotangents differ."""
+
+    def build() -> Model:
+        net = Net()
+        x = net.input(shape)
+        if op == "ReduceLogSum":
+            x = net.op("Add", net.op("Abs", x), net.const(np.float32(0.5)))
+        return net.model(net.op(op, x, *([] if axes is None else [net.const(axes, np.int64)]), **attrs))
+
+    return Case(build)
+
+
+def axes_by_data(op: str, keepdims: int) -> Case:
+    """Which axes are reduced is an input of the network; the shape of the result is declared."""
+
+    def build() -> Model:
+        net = Net()
+        y = net.op(op, net.op("Softplus", net.input((2, 3, 4))), net.input((1,), np.int64, "axes"), keepdims=keepdims)
+        return net.model(net.hint(y, (2, 1, 4) if keepdims else (2, 4)))
+
+    return Case(build, feeds=lambda model, seed: {**normal_input(model, seed, "x"), "axes": np.array([1])})
+
+
+def behind(op: str, shape: Sequence[int | str], *constants: object, **attrs: int) -> Case:
+    """The operator on a graph input."""
+
+    def build() -> Model:
+        net = Net()
+        inputs = [net.const(value, np.int64) for value in constants]
+        return net.model(net.op(op, net.input(shape), *inputs, **attrs))
+
+    return Case(build)
+
+
+def top_values(**attrs: int) -> Case:
+    """Nobody reads the indices."""
+
+    def build() -> Model:
+        net = Net()
+        return net.model(net.ops("TopK", net.input(("n", 5, 3)), net.const([2], np.int64), count=2, **attrs)[0])
+
+    return Case(build)
+
+
+GRADIENT_CASES = {
+    **{
+        ("", op): [
+            reduced(op, ("n", 3, 4), None),
+            reduced(op, ("n", 3, 4), None, keepdims=0),
+            reduced(op, ("n", 3, 4), [0, -1], keepdims=0),
+            reduced(op, ("n", "m", 4), [1]),
+            reduced(op, (5,), [0], keepdims=0),
+            axes_by_data(op, 1),
+            axes_by_data(op, 0),
+        ]
+        for op in (*NEUTRAL, *OTHERS)
+    },
+    ("", "Softmax"): [behind("Softmax", ("n", 3, 4)), behind("Softmax", ("n", 3), axis=0)],
+    ("", "LogSoftmax"): [behind("LogSoftmax", ("n", 3, 4)), behind("LogSoftmax", ("n", 3), axis=0)],
+    ("", "CumSum"): [
+        behind("CumSum", ("n", 4), 1, reverse=reverse, exclusive=exclusive)
+        for reverse in (0, 1)
+        for exclusive in (0, 1)
+    ],
+    ("", "TopK"): [top_values(axis=1), top_values(largest=0, axis=-2), top_values(sorted=0)],
+}
+GRADIENT_CASES["", "ReduceSum"].append(reduced("ReduceSum", ("n", 3), None, noop_with_empty_axes=1))

@@ -96,7 +96,8 @@ def different_sizes() -> Case:
         y = net.op("If", flag, then_branch=typed(then, FLOAT), else_branch=typed(other, FLOAT))
         return net.model(net.op("ReduceMax", net.gemm(y, HIDDEN, OUT), net.const([0])))
 
-    return Case(build, feeds=lambda m, s: {**normal_input(m, s, "x"), "flag": np.array(True)})
+    feeds = lambda m, s: {**normal_input(m, s, "x"), "flag": np.array(True)}  # noqa: E731
+    return Case(build, feeds=feeds, differentiable=False)
 
 
 # -- Loop -------------------------------------------------------------------------------------------------------------

@@ -51,7 +51,11 @@ def _estimated(case: Case) -> bool:
     return any(node.op_type in ESTIMATED for node in case.build().proto.graph.node)
 
 
-WITH = [pytest.param(case, id=name) for key, name, case in [*ALL, *MORE] if _has(key) and not _estimated(case)]
+WITH = [
+    pytest.param(case, id=name)
+    for key, name, case in [*ALL, *MORE]
+    if _has(key) and case.differentiable and not _estimated(case)
+]
 
 
 @pytest.mark.parametrize("key", sorted(RULES), ids=lambda key: f"{key[0]}.{key[1]}".lstrip("."))
@@ -76,7 +80,9 @@ def test_what_is_taken_apart_computes_the_same(case: Case) -> None:
         assert_same(model, prepare(model).model, case.feeds(model, 0) if case.feeds else 0)
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, id=name) for key, name, case in ALL if key in WITHOUT])
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=name) for key, name, case in ALL if key in WITHOUT or not case.differentiable]
+)
 def test_without_a_rule_the_node_is_named(case: Case) -> None:
     """Unless there is nothing to differentiate on either side of it."""
     try:

@@ -158,7 +158,8 @@ def dictionaries(op: str, **attrs: object) -> Case:
     def build() -> Model:
         net = Net()
         h = net.gemm(net.input((3, 6)), 6, HIDDEN)
-        return net.model(ml(net, op, ml(net, "ZipMap", h, classlabels_int64s=list(range(HIDDEN))), **attrs))
+        y = ml(net, op, ml(net, "ZipMap", h, classlabels_int64s=list(range(HIDDEN))), **attrs)
+        return net.model(net.hint(y, (3, 1)))
 
     return Case(build, units=0, frozen="ZipMap node .* names", runs=False)
 

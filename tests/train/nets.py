@@ -1,83 +1,64 @@
-"""Small networks that are trained, as ONNX and as the same computation in torch."""
+"""A small net and data that it can learn, made by hand."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import onnx
-import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxprune.data import Batch, Dataset
-from onnxprune.losses import Objective, choose_objective
+from onnxprune.data import Dataset
 from onnxprune.model import Model, from_proto
 
-__all__ = [
-    "CLASSES",
-    "FEATURES",
-    "WIDTH",
-    "batch_of",
-    "feeds_of",
-    "mlp",
-    "mlp_in_torch",
-    "mlp_weights",
-    "objective_for",
-    "samples",
-]
-
-Array = NDArray[Any]
-FEATURES, WIDTH, CLASSES = 5, 8, 3
+CLASSES = 3
 
 
-def mlp_weights(seed: int = 0) -> dict[str, Array]:
+def perceptron(hidden: int = 16, seed: int = 0, batch: int | str = "batch", dropout: float = 0.0) -> Model:
+    """x (batch, 6) -> Gemm, Relu, Gemm -> scores (batch, 3)."""
     rng = np.random.default_rng(seed)
-    shapes = {"w1": (FEATURES, WIDTH), "b1": (WIDTH,), "w2": (CLASSES, WIDTH), "b2": (CLASSES,)}
-    return {name: 0.5 * rng.standard_normal(shape) for name, shape in shapes.items()}
-
-
-def mlp(
-    dtype: type = np.float32, *, weights: Mapping[str, Array] | None = None, opset: int = 18, act: str = "Tanh"
-) -> Model:
-    """MatMul, Add, an activation function, Gemm with a transposed weight; metadata and names of its own."""
-    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-    nodes = [
-        helper.make_node("MatMul", ["x", "w1"], ["m"]),
-        helper.make_node("Add", ["m", "b1"], ["a"]),
-        helper.make_node(act, ["a"], ["h"]),
-        helper.make_node("Gemm", ["h", "w2", "b2"], ["y"], transB=1),
-    ]
-    values = mlp_weights() if weights is None else weights
+    arrays = {
+        "w1": rng.standard_normal((6, hidden)) / 2, "b1": np.zeros(hidden), "w2": rng.standard_normal((hidden, CLASSES)) / 2,
+        "b2": np.zeros(CLASSES),
+    }  # fmt: skip
+    nodes = [helper.make_node("Gemm", ["x", "w1", "b1"], ["a"], name="dense1"), helper.make_node("Relu", ["a"], ["h"])]
+    if dropout:
+        arrays["share"] = np.array(dropout)
+        nodes.append(helper.make_node("Dropout", ["h", "share"], ["d"]))
+    nodes.append(helper.make_node("Gemm", ["d" if dropout else "h", "w2", "b2"], ["scores"], name="dense2"))
     graph = helper.make_graph(
         nodes,
-        "mlp",
-        [helper.make_tensor_value_info("x", kind, ["n", FEATURES])],
-        [helper.make_tensor_value_info("y", kind, ["n", CLASSES])],
-        [numpy_helper.from_array(values[name].astype(dtype), name) for name in ("w1", "b1", "w2", "b2")],
+        "perceptron",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 6])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [batch, CLASSES])],
+        [numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()],
     )
-    proto: onnx.ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    helper.set_model_props(proto, {"made by": "a test"})
+    opsets = [helper.make_opsetid("", 18)]
+    proto: onnx.ModelProto = helper.make_model(graph, opset_imports=opsets, ir_version=8)
     return from_proto(proto)
 
 
-def mlp_in_torch(weights: Mapping[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
-    return torch.tanh(x @ weights["w1"] + weights["b1"]) @ weights["w2"].T + weights["b2"]
-
-
-def samples(count: int, dtype: type = np.float32, seed: int = 1) -> tuple[Array, Array]:
+def arrays(count: int = 120, seed: int = 1) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Three clouds of points, and which one each belongs to."""
     rng = np.random.default_rng(seed)
-    return rng.standard_normal((count, FEATURES)).astype(dtype), rng.integers(0, CLASSES, count)
+    y = np.arange(count) % CLASSES
+    centres = np.random.default_rng(7).standard_normal((CLASSES, 6)) * 2
+    return (centres[y] + rng.standard_normal((count, 6))).astype(np.float32), y
 
 
-def batch_of(x: Array, y: Array | None) -> Batch:
-    return Batch({"x": x}, y, len(x))
+def dataset(count: int = 120, seed: int = 1, *, labels: bool = True) -> Dataset:
+    x, y = arrays(count, seed)
+    return Dataset({"x": x}, y if labels else None)
 
 
-def feeds_of(objective: Objective, x: Array, y: Array | None) -> dict[str, Array]:
-    return {"x": x, **objective.feeds(batch_of(x, y))}
+def noisy(feeds: dict[str, Any], labels: Any, rng: np.random.Generator) -> Any:
+    """An augmentation."""
+    return {"x": (feeds["x"] + 0.1 * rng.standard_normal(feeds["x"].shape)).astype(np.float32)}, labels
 
 
-def objective_for(model: Model, x: Array, y: Array | None, losses: str | None = None, **options: Any) -> Objective:
-    return choose_objective(model, Dataset({"x": x}, y), losses, provider="cpu", threads=1, **options)
+def same_weights(one: Model, other: Model) -> bool:
+    """Bit for bit."""
+    return one.weights.keys() == other.weights.keys() and all(
+        one.array(name).tobytes() == other.array(name).tobytes() for name in one.weights
+    )

@@ -12,7 +12,7 @@ import torch
 from onnxprune.errors import OptionError
 from onnxprune.train.optimizers import KINDS, Optimizer
 from onnxprune.train.step import Step
-from tests.train.nets import feeds_of, mlp, mlp_in_torch, mlp_weights, objective_for, samples
+from tests.train.step_nets import feeds_of, mlp, mlp_in_torch, mlp_weights, objective_for, samples
 
 Made = Callable[[Iterable[torch.Tensor]], torch.optim.Optimizer]
 RATES = (0.1, 0.05, 0.1, 0.2, 0.01, 0.1, 0.1, 0.1, 0.03, 0.1)
