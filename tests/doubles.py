@@ -26,6 +26,7 @@ REFUSES = {"LSTM", "GRU", "RNN"}  # onnxruntime takes these in float64, but does
 NO_KERNEL = ("NOT_IMPLEMENTED", "Could not find an implementation", "Type 'tensor(double)' of input parameter")
 ROUNDED = (FLOAT, TensorProto.FLOAT16)  # rounding to half precision would hide small steps
 TYPES = {"to", "dtype", "output_dtype", "output_datatype", "stash_type"}
+ALWAYS_SINGLE = {"LabelEncoder", "OneHotEncoder", "Binarizer"}
 # Operator -> the attribute that is its type, float32 where it is absent
 BY_DEFAULT = {
     **dict.fromkeys(("RandomNormal", "RandomUniform"), "dtype"),
@@ -75,7 +76,9 @@ class Runner:
     def __call__(self, feeds: Feeds) -> dict[str, Array]:
         if self.draws:
             self.run = self._runs()  # a session of its own begins with the seed
-        return dict(zip(self.names, self.run(None, {n: np.asarray(a) for n, a in feeds.items()}), strict=True))
+        taken = {value.name for value in self.proto.graph.input}
+        given = {name: np.asarray(array) for name, array in feeds.items() if name in taken}
+        return dict(zip(self.names, self.run(None, given), strict=True))
 
 
 def _graph(graph: onnx.GraphProto) -> None:
@@ -85,23 +88,30 @@ def _graph(graph: onnx.GraphProto) -> None:
     for tensor in graph.initializer:
         if tensor.name not in factors:  # Resize takes them in float32 only
             _tensor(tensor)
-    for node in graph.node:
-        if node.op_type == "ConstantOfShape" and not node.attribute:
-            node.attribute.append(onnx.helper.make_attribute("value", numpy_helper.from_array(np.zeros(1, np.float32))))
-        kind = BY_DEFAULT.get(node.op_type)
-        if kind and all(attribute.name != kind for attribute in node.attribute):
-            node.attribute.append(onnx.helper.make_attribute(kind, FLOAT))
-        for attribute in node.attribute:
-            if attribute.name in TYPES and attribute.type == AttributeProto.INT and attribute.i in ROUNDED:
-                attribute.i = DOUBLE
-            elif attribute.type == AttributeProto.TENSOR:
-                _tensor(attribute.t)
-            elif attribute.type == AttributeProto.GRAPH:
-                _graph(attribute.g)
-            elif node.op_type == "Constant" and attribute.name in ("value_float", "value_floats"):
-                values = np.asarray(onnx.helper.get_attribute_value(attribute), np.float64)
-                attribute.CopyFrom(onnx.helper.make_attribute("value", numpy_helper.from_array(values)))
+    for node in list(graph.node):
+        if node.op_type in ALWAYS_SINGLE and node.domain == "ai.onnx.ml":
+            _cast_result(graph, node)
+        _attributes(node)
     _single_factors(graph)
+
+
+def _attributes(node: onnx.NodeProto) -> None:
+    """Types and tensors that are attributes, those that are left to their default among them."""
+    if node.op_type == "ConstantOfShape" and not node.attribute:
+        node.attribute.append(onnx.helper.make_attribute("value", numpy_helper.from_array(np.zeros(1, np.float32))))
+    kind = BY_DEFAULT.get(node.op_type)
+    if kind and all(attribute.name != kind for attribute in node.attribute):
+        node.attribute.append(onnx.helper.make_attribute(kind, FLOAT))
+    for attribute in node.attribute:
+        if attribute.name in TYPES and attribute.type == AttributeProto.INT and attribute.i in ROUNDED:
+            attribute.i = DOUBLE
+        elif attribute.type == AttributeProto.TENSOR:
+            _tensor(attribute.t)
+        elif attribute.type == AttributeProto.GRAPH:
+            _graph(attribute.g)
+        elif node.op_type == "Constant" and attribute.name in ("value_float", "value_floats"):
+            values = np.asarray(onnx.helper.get_attribute_value(attribute), np.float64)
+            attribute.CopyFrom(onnx.helper.make_attribute("value", numpy_helper.from_array(values)))
 
 
 def _single_factors(graph: onnx.GraphProto) -> None:
@@ -113,6 +123,14 @@ def _single_factors(graph: onnx.GraphProto) -> None:
             name = f"{node.output[0]}_factors"
             graph.node.insert(at, onnx.helper.make_node("Cast", [node.input[2]], [name], to=FLOAT))
             graph.node[at + 1].input[2] = name
+
+
+def _cast_result(graph: onnx.GraphProto, node: onnx.NodeProto) -> None:
+    """float32 whatever goes in: cast behind it."""
+    name = node.output[0]
+    node.output[0] = f"{name}_single"
+    place = next(k for k, other in enumerate(graph.node) if other.output[0] == node.output[0])
+    graph.node.insert(place + 1, onnx.helper.make_node("Cast", [node.output[0]], [name], to=DOUBLE))
 
 
 def _type(kind: onnx.TypeProto) -> None:

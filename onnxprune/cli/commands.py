@@ -21,6 +21,7 @@ from onnxprune.cli import (
     instability,
     plan,
     prune,
+    schedule,
     score,
     sensitivity,
 )
@@ -65,7 +66,7 @@ def load_commands(application: typer.Typer) -> None:
 
 _COMMANDS = (
     *(inspect, prune, plan, score, sensitivity, instability),
-    *(finetune, evaluate, compare, explain, bench, demo),
+    *(finetune, schedule, evaluate, compare, explain, bench, demo),
 )
 for _module in _COMMANDS:
     _module.register(app)

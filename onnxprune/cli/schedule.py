@@ -73,6 +73,7 @@ from onnxprune.schedule import (
     run_schedule,
     schedule_charts,
 )
+from onnxprune.train.stops import DIVERGED
 
 __all__ = ["register"]
 
@@ -131,8 +132,8 @@ def schedule_rounds(
         typer.Option(
             "--rewind-to",
             metavar="FILE",
-            help="Lottery tickets begin each round with these weights: an .onnx, or a checkpoint of a training. Without "
-            "it the model is trained first, and rewound.",
+            help="Lottery tickets begin each round with these weights: an .onnx, or the checkpoint of a training. "
+            "Without it the model is trained first, and rewound.",
             show_default=False,
         ),
     ] = None,
@@ -264,6 +265,9 @@ def _tell(found: Scheduled, out: Path, remark: str) -> None:
     show(_table(found))
     if found.stopped == "floor":
         show(f"Stopped: after round {found.rounds[-1].number} a floor fails.")
+    diverged = [str(row.number) for row in found.rounds if row.stopped == DIVERGED]
+    if diverged:
+        show(f"The loss diverged in round {', '.join(diverged)}: try a smaller --rate.")
     if remark:
         show(remark)
     which = "the model at the start" if found.delivered == 0 else f"that of round {found.delivered}"
@@ -289,7 +293,8 @@ def _table(found: Scheduled) -> Table:
         for row in found.rounds
     ]
     columns = (
-        "round", "asked", "gone", "parameters", "not zero", "MACs", f"{label} pruned", "trained", "best epoch", "seconds",
+        "round", "asked", "gone", "parameters", "not zero", "MACs", f"{label} pruned", "trained", "best epoch",
+        "seconds",
     )  # fmt: skip
     return table("Round by round, * delivered", columns, rows, right=range(len(columns)))
 

@@ -16,7 +16,7 @@ from onnxprune.data import Dataset, open_calibration, open_dataset, splits_of
 from onnxprune.errors import OptionError
 from onnxprune.losses import KINDS as LOSSES
 from onnxprune.model import Model
-from onnxprune.train import OPTIMIZERS, SCHEDULES, Augment, Optimizer, Saving, hold_out
+from onnxprune.train import DECAY, OPTIMIZERS, SCHEDULES, Augment, Optimizer, Saving, hold_out
 
 __all__ = [
     "AugmentOption",
@@ -102,7 +102,15 @@ LossOption = Annotated[
         show_default=False,
     ),
 ]
-EpochsOption = Annotated[int, typer.Option("--epochs", metavar="N", help="Times through the data, at most.")]
+EpochsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--epochs",
+        metavar="N",
+        help="Times through the data, at most. By default as many as make 2500 steps, 5 to 60.",
+        show_default=False,
+    ),
+]
 BatchOption = Annotated[int, typer.Option("--batch", metavar="N", help="Samples in a step.")]
 RateOption = Annotated[
     float | None,
@@ -112,7 +120,15 @@ RateOption = Annotated[
 ]
 OptimizerOption = Annotated[str, typer.Option("--optimizer", metavar="NAME", help=f"{', '.join(OPTIMIZERS)}.")]
 MomentumOption = Annotated[float, typer.Option("--momentum", metavar="X", help="Of sgd.")]
-WeightDecayOption = Annotated[float, typer.Option("--weight-decay", metavar="X", help="Pull of all weights towards 0.")]
+WeightDecayOption = Annotated[
+    float | None,
+    typer.Option(
+        "--weight-decay",
+        metavar="X",
+        help=f"Pull of all weights towards 0. By default {DECAY:g} with adamw, 0 with the others.",
+        show_default=False,
+    ),
+]
 ScheduleOption = Annotated[
     str,
     typer.Option(
@@ -221,8 +237,10 @@ HistoryOption = Annotated[
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show every epoch.")]
 
 
-def optimizer_of(kind: str, momentum: float, weight_decay: float) -> Optimizer:
+def optimizer_of(kind: str, momentum: float, weight_decay: float | None) -> Optimizer:
     """The optimizer. Raises OptionError."""
+    if weight_decay is None:
+        weight_decay = DECAY if kind == "adamw" else 0.0
     return Optimizer(kind, momentum=momentum, weight_decay=weight_decay)
 
 

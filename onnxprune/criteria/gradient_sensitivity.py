@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from onnxprune.criteria.base import Criterion, Settings, UnitScores
 from onnxprune.criteria.gradient_runs import of_units
 from onnxprune.criteria.gradient_scores import units_completed
-from onnxprune.criteria.scale import scaled
+from onnxprune.criteria.scale import rescaled
 from onnxprune.model import Model
 from onnxprune.ops.emitter import Value
 from onnxprune.ops.tape import Tape
@@ -42,8 +42,8 @@ def sensitivity_of_units(model: Model, coupling: Coupling, settings: Settings) -
         for name, values in sums.items():
             totals[name] = totals.get(name, 0.0) + values.astype(np.float64)
     means = {name: total / max(count, 1) for name, total in totals.items()}
-    over = "layer" if settings.normalise is True else settings.normalise
-    return units_completed(model, coupling, settings, scaled(means, over), ran)
+    scores = units_completed(model, coupling, settings, means, ran)
+    return rescaled(scores, "layer") if settings.normalise is True else scores  # `score` sees to what is asked for
 
 
 def absolute(tape: Tape, values: Value) -> Value:

@@ -82,18 +82,22 @@ def expand_linear_regressor(node: Node, t: Tape) -> Outputs:
 
 def expand_linear_classifier(node: Node, t: Tape) -> Outputs:
     """The scores of the classes; the label is left to the operator, as nothing flows back through it."""
-    if not node.output(1):
-        return (t.output(node),)
-    label = t.output(node)
+    label, read = t.output(node), node.output(1)
+    if not t.graph.consumers.get(read) and read not in t.graph.outputs:
+        return (label,)
     raw = _scores(node, t)
     scores = None if raw.known[-1] < 2 else _after(t, raw, str(node.attrs.get("post_transform", "NONE")))
     if scores is None:
         return (label,)
-    if not node.output(0):
-        return None, scores
-    x = t.input(node, 0)
-    alone = t.op("LinearClassifier", x, sizes=label.sizes, dtype=label.dtype, domain=ML, **node.attrs)
-    return alone, scores
+    same = t.ops(
+        "LinearClassifier",
+        t.input(node, 0),
+        sizes=(label.sizes, raw.sizes),
+        dtypes=(label.dtype, FLOAT),
+        domain=ML,
+        **node.attrs,
+    )
+    return same[0], scores
 
 
 def _scores(node: Node, t: Tape) -> Value:

@@ -22,12 +22,13 @@ from onnxprune.schedule.rewinding import with_weights
 from onnxprune.train import Trained, train
 from onnxprune.train.judge import Judge
 from onnxprune.train.settings import data_print
+from onnxprune.train.stops import CANCELLED, DIVERGED
 from onnxprune.values import Options
 
 __all__ = ["CANCELLED", "Scheduled", "run_schedule"]
 
-ALL, FLOOR, CANCELLED = "all rounds", "floor", "cancelled"
-REWOUND, CHECKPOINT = "rewind.onnx", "training.ckpt"
+ALL, FLOOR = "all rounds", "floor"
+REWOUND, CHECKPOINT = "rewind.onnx", "training-{:02d}.ckpt"
 Progress = Callable[[str, int, int], None]
 
 
@@ -143,9 +144,8 @@ class _Schedule:
             trained = self._train(self.given, 0)
             if trained.stopped == CANCELLED:
                 return False
-            first = self.rewind_epoch == 0
             self.current = trained.model
-            self.base = self.cutter.root if first else with_weights(self.cutter.root, trained.kept[self.rewind_epoch])
+            self.base = self._rewind_base(trained)
         path = self.journal.path(REWOUND)
         if self.base is not None and path is not None:
             save(self.base, path)
@@ -162,6 +162,19 @@ class _Schedule:
         self._finish(row)
         return True
 
+    def _rewind_base(self, trained: Trained) -> Model:
+        """The model with the weights of the epoch that is rewound to."""
+        if self.rewind_epoch == 0:
+            return self.cutter.root
+        if self.rewind_epoch not in trained.kept:
+            raise OptionError(
+                f"rewind epoch: {self.rewind_epoch}, but the first training ended in epoch "
+                f"{len(trained.history.trained)} ({trained.stopped})",
+                "Rewind to an earlier one"
+                + (", or try a smaller learning rate." if trained.stopped == DIVERGED else "."),
+            )
+        return with_weights(self.cutter.root, trained.kept[self.rewind_epoch])
+
     def _round(self, number: int, level: float) -> bool:
         """Prune, train, record. False where it was cancelled."""
         start = time.perf_counter()
@@ -176,7 +189,7 @@ class _Schedule:
 
     def _train(self, model: Model, number: int, gone: Plan | None = None) -> Trained:
         masks = gone.weights if gone is not None and gone.weights else None
-        path = self.journal.path(CHECKPOINT)
+        path = self.journal.path(CHECKPOINT.format(number))
         keep = (self.rewind_epoch,) if number == 0 and self.rewind_epoch else ()
         told = self.progress
         return train(
@@ -205,9 +218,10 @@ class _Schedule:
 
     def _finish(self, row: Round) -> None:
         self.journal = self.journal.with_round(row, self.current, self.gone)
-        path = self.journal.path(CHECKPOINT)
-        if path is not None:
-            path.unlink(missing_ok=True)
+        for number in range(row.number + 1):  # one that a kill left behind is taken along
+            path = self.journal.path(CHECKPOINT.format(number))
+            if path is not None:
+                path.unlink(missing_ok=True)
         held = [done for done in self.journal.rounds if done.held]
         if self.journal.folder is None and held and held[-1] is row:
             self._best = (self.current, self.gone)

@@ -36,7 +36,7 @@ from onnxprune.train.recovery import (
     recovery_capability,
     recovery_cost,
 )
-from onnxprune.train.run import KEEP_ZEROS, MASKED, RATES, Trained, train
+from onnxprune.train.run import DECAY, KEEP_ZEROS, MASKED, RATES, Trained, train
 from onnxprune.train.running import Saving
 from onnxprune.train.schedules import KINDS as SCHEDULES
 from onnxprune.train.schedules import Schedule, parse_schedule
@@ -44,6 +44,7 @@ from onnxprune.train.step import Step
 from onnxprune.train.stops import Stops
 
 __all__ = [
+    "DECAY",
     "KEEP_ZEROS",
     "MASKED",
     "OPTIMIZERS",

@@ -94,7 +94,7 @@ class Checkpoint:
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint. Raises DataError for a file that is none."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             meta = json.loads(file["meta"].tobytes())
             if meta["onnxprune_checkpoint"] != FORMAT:
                 raise ValueError("written by another version")

@@ -172,7 +172,7 @@ def _recurrent(r: _Reading) -> Floats | None:
     if r.k == 2:
         squares = r.rng.normal(size=(r.shape[0], gates, hidden, hidden))
         q, upper = np.linalg.qr(squares)
-        return q * np.sign(np.diagonal(upper, axis1=-2, axis2=-1))[..., None, :]
+        return np.asarray(q * np.sign(np.diagonal(upper, axis1=-2, axis2=-1))[..., None, :])
     if r.k == 3:
         bias = np.zeros((r.shape[0], 2 * gates, hidden))
         if r.node.op == "LSTM":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,11 +30,13 @@ from onnxprune.train.settings import differences as settings_differences
 from onnxprune.train.step import Step
 from onnxprune.train.stops import CANCELLED, DELTA, DIVERGED, EPOCHS, TARGET, TIME, Stops
 
-__all__ = ["KEEP_ZEROS", "MASKED", "RATES", "Trained", "train"]
+__all__ = ["DECAY", "KEEP_ZEROS", "MASKED", "RATES", "Trained", "train"]
 
 Array = NDArray[Any]
 KEEP_ZEROS, MASKED = "zeros", "plan"
-RATES = {"adam": 2e-3, "adamw": 2e-3, "sgd": 2e-2}  # where none is given
+RATES = {"adam": 5e-3, "adamw": 5e-3, "sgd": 5e-2}  # where none is given
+DECAY = 0.01  # of the weights, with adamw
+STEPS, FEWEST, MOST = 2500, 5, 60  # by default as many epochs as make so many steps, within these limits
 ROWS = 20  # of the history in each epoch, where it is not said
 SMALLER = 5  # times: the learning rate that is suggested after a divergence
 WORDS = {
@@ -80,9 +83,9 @@ def train(  # noqa: PLR0913 - every option of the command is an argument
     teacher: Model | None = None,
     optimizer: Optimizer | None = None,
     rate: float | None = None,
-    schedule: Schedule | str = "cosine",
-    batch: int = 64,
-    epochs: int = 20,
+    schedule: Schedule | str = "one-cycle",
+    batch: int = 32,
+    epochs: int | None = None,
     delta_loss: float | None = None,
     patience: int = 3,
     target: tuple[str, float] | None = None,
@@ -112,8 +115,8 @@ def train(  # noqa: PLR0913 - every option of the command is an argument
     first by default), without it the one with the lowest training loss. ``losses``: by default what
     the labels call for (`choose_objective`), or, with a ``teacher``, distillation, which needs no labels.
     ``ignore_label``: positions with it do not count. ``rate``: the highest learning rate, by default one that
-    suits the optimizer (`RATES`). ``batch``: samples at a time; ``samples``: of the data at most so many. ``epochs``,
-    ``delta_loss``, ``patience``, ``target``, ``time_limit``: when to stop (`Stops`). ``augment``: is called with
+    suits the optimizer (`RATES`). ``batch``: samples at a time; ``samples``: of the data at most so many.
+    ``epochs`` (by default as many as make 2500 steps, 5 to 60), ``delta_loss``, ``patience``, ``target``, ``time_limit``: when to stop (`Stops`). ``augment``: is called with
     (feeds, labels, generator) for each batch and returns (feeds, labels). ``freeze``: weights that stay, by name or
     pattern. ``masks``: weights that stay zero, "plan" for those that the plan in the model's metadata masked, "zeros"
     for all zeros, or name -> True where a weight stays zero. ``batchnorm``: "frozen" or "batch". ``clip``: the largest
@@ -126,14 +129,15 @@ def train(  # noqa: PLR0913 - every option of the command is an argument
 
     Raises OptionError, DataError, ModelError as its parts do.
     """
-    stops = Stops(epochs, delta_loss, patience, target, time_limit)
-    optimizer = optimizer or Optimizer("adam")
+    optimizer = optimizer or Optimizer("adamw", weight_decay=DECAY)
     schedule = parse_schedule(schedule) if isinstance(schedule, str) else schedule
-    _check(every, checkpoint_seconds, keep_epochs, stops)
     data = fit(dataset if samples is None else dataset.subset(samples, seed), model_inputs(model))
     if validation is not None:
         fit(validation, model_inputs(model))
     feeder = Feeder(data, batch, seed, augment)
+    epochs = min(max(math.ceil(STEPS / len(feeder)), FEWEST), MOST) if epochs is None else epochs
+    stops = Stops(epochs, delta_loss, patience, target, time_limit)
+    _check(every, checkpoint_seconds, keep_epochs, stops)
     if losses is None and teacher is not None:
         losses = (Loss("distillation"),)
     objective = choose_objective(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,13 +68,17 @@ class Settings:
         result |= {"optimizer": dict(self.optimizer), "schedule": str(self.schedule), "freeze": list(self.freeze)}
         if not self.schedule.depends_on_total:
             del result["epochs"]
-        return result
+        plain: dict[str, Any] = json.loads(json.dumps(result))
+        return plain
 
 
 def differences(now: Mapping[str, Any], then: Mapping[str, Any]) -> Iterator[str]:
     """What differs, in words: "learning rate (0.01, was 0.001)"; fingerprints are not shown."""
     for name, words in WORDS.items():
         new, old = now.get(name), then.get(name)
+        if isinstance(new, Mapping) and isinstance(old, Mapping):
+            keys = [key for key in {**old, **new} if new.get(key) != old.get(key)]
+            new, old = ({key: each[key] for key in keys if key in each} for each in (new, old))
         if new != old:
             hidden = name in {"data", "teacher", "masks"}
             yield words if hidden else f"{words} ({_shown(new)}, was {_shown(old)})"

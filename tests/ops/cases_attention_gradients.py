@@ -1,4 +1,4 @@
-"""Attention and rotation on their own, for gradients: masks, caches, windows, sinks, and sizes known only at run time."""
+"""Attention and rotation on their own, for gradients: masks, caches, windows, sinks, and sizes known when they run."""
 
 from __future__ import annotations
 
@@ -40,7 +40,6 @@ def rows(*values: int, dtype: type[np.generic] = I32) -> Array:
 
 Q, K, V = (2, 4, 3, 8), (2, 2, 5, 8), (2, 2, 5, 4)
 SOME = np.array([[1, 1, 0, 0, 1], [0, 1, 1, 1, 0], [0, 0, 0, 0, 0]], bool)
-FLAT = (2, LENGTH, 12), (12, 36)
 PLAIN_Q, PLAIN_KV = (2, LENGTH, 12), (2, 7, 12)
 
 

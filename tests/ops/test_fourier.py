@@ -6,6 +6,7 @@ import numpy as np
 
 from onnxprune.model import Model
 from tests.ops.cases import HIDDEN, OUT, Case, Middle, Net, tokens
+from tests.oracle import Array
 
 STEPS = 5
 I64 = np.int64
@@ -88,4 +89,67 @@ CASES = {
     ("", "STFT"): [short_time()],
     ("", "MelWeightMatrix"): [tokens(mel, units=0, frozen="values follow from its length")],
     **{("", op): [tokens(windowed(op), units=0, frozen="values follow from its length")] for op in WINDOWS},
+}
+
+
+def transformed(
+    shape: tuple[int | str, ...], length: int | None = None, opset: int = 21, axis: int = 1, **attrs: int
+) -> Case:
+    """A transform of a graph input, with all settings."""
+
+    def build() -> Model:
+        net = Net(opset=opset)
+        x = net.input(shape)
+        inputs = [x, "" if length is None else net.const(length, I64)]
+        if opset >= 20:
+            inputs.append(net.const(axis, I64))
+        return net.model(net.op("DFT", *inputs, **attrs, **({"axis": axis} if opset < 20 else {})))
+
+    return Case(build)
+
+
+def frames(shape: tuple[int | str, ...], window: bool, length: int | None, opset: int = 21, **attrs: int) -> Case:
+    """Every 3 steps, of a graph input."""
+
+    def build() -> Model:
+        net = Net(opset=opset)
+        tail = [net.param(4) if window else "", "" if length is None else net.const(length, I64)]
+        return net.model(net.op("STFT", net.input(shape), net.const(3, I64), *tail, **attrs))
+
+    def feeds(_: Model, seed: int) -> dict[str, Array]:
+        sizes = (2, 11 if "s" in shape else shape[1], shape[2])
+        return {"x": np.random.default_rng(seed).normal(size=sizes).astype(np.float32)}
+
+    return Case(build, feeds=feeds)
+
+
+GRADIENT_CASES = {
+    ("", "DFT"): [
+        transformed(("n", 5, 1)),
+        transformed(("n", 6, 2)),
+        transformed(("n", 6, 2), inverse=1),
+        transformed(("n", 5, 1), inverse=1),
+        transformed(("n", 5, 1), onesided=1),
+        transformed(("n", 6, 3, 1), onesided=1),
+        transformed(("n", 5, 1), length=8),
+        transformed(("n", 5, 1), length=8, onesided=1),
+        transformed(("n", 5, 2), length=3),
+        transformed(("n", 5, 2), length=3, inverse=1),
+        transformed(("n", "s", 1)),
+        transformed(("n", "s", 2), length=4),
+        transformed(("n", 4, 2), inverse=1, onesided=1),
+        transformed(("n", 4, 2), length=7, inverse=1, onesided=1),
+        transformed(("n", 4, 2), length=4, inverse=1, onesided=1),
+        transformed(("n", 5, 1), opset=18, onesided=1),
+        transformed((2, 3, 5, 2), opset=18, axis=2, inverse=1),
+        transformed((2, 3, 5, 2), axis=-2),
+    ],
+    ("", "STFT"): [
+        frames(("n", 10, 1), window=True, length=4),
+        frames(("n", 10, 1), window=True, length=None),
+        frames(("n", 10, 1), window=False, length=5, onesided=0),
+        frames(("n", 10, 2), window=False, length=4, onesided=0),
+        frames(("n", "s", 1), window=True, length=4),
+        frames((2, 10, 1), window=True, length=4, opset=18),
+    ],
 }

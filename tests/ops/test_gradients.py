@@ -81,14 +81,17 @@ def test_what_is_taken_apart_computes_the_same(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param(case, id=name) for key, name, case in ALL if key in WITHOUT or not case.differentiable]
+    ("op", "case"),
+    [pytest.param(key[1], case, id=name) for key, name, case in ALL if key in WITHOUT or not case.differentiable],
 )
-def test_without_a_rule_the_node_is_named(case: Case) -> None:
-    """Unless there is nothing to differentiate on either side of it."""
+def test_without_a_rule_the_node_is_named(op: str, case: Case) -> None:
+    """Unless there is nothing to differentiate on either side of it, or nothing that is asked for needs it."""
     try:
         made = differentiated(case.build())
     except UnsupportedModel as error:
         message = str(error)
     else:
-        message = "" if made.names.keys() & set(made.tape.graph.inputs) else "has no gradient rule"
+        beside = all(node.op_type != op for node in made.model.proto.graph.node)
+        passes = made.names.keys() & set(made.tape.graph.inputs)
+        message = "" if passes and not beside else "has no gradient rule"
     assert "has no gradient rule" in message

@@ -106,7 +106,7 @@ def cropped() -> Case:
         y = ml(net, "FeatureVectorizer", net.gemm(x, 6, 8), net.gemm(x, 6, 8), inputdimensions=[8, 4])
         return net.model(net.gemm(net.hint(y, (3, 12)), 12, OUT))
 
-    return Case(build, units=0, frozen="other sizes", runs=False)
+    return Case(build, units=0, frozen="other sizes", runs=False, differentiable=False)
 
 
 def linear(op: str, activation: str, **expected: object) -> Case:
@@ -244,6 +244,55 @@ CASES = {
     (ML, "DictVectorizer"): [dictionaries("DictVectorizer", int64_vocabulary=[0, 1])],
     (ML, "CastMap"): [dictionaries("CastMap", cast_to="TO_FLOAT")],
 }  # fmt: skip
+
+
+def classified(transform: str, rows: int, *, both: bool = False) -> Case:
+    """Scores of a linear classifier, with the label put out beside them if asked for."""
+
+    def build() -> Model:
+        net = Net()
+        labels, scores = net.ops(
+            "LinearClassifier", net.input(("n", 6)), count=2, domain=ML, coefficients=sixteenths(net, rows * 6),
+            intercepts=sixteenths(net, rows), classlabels_ints=list(range(rows)), post_transform=transform,
+        )  # fmt: skip
+        if both:
+            scores = net.op("Add", scores, net.op("Unsqueeze", net.cast(labels), net.const([1], I64)))
+        return net.model(scores)
+
+    return Case(build)
+
+
+def regressed(**attrs: object) -> Case:
+    def build() -> Model:
+        net = Net()
+        return net.model(
+            ml(net, "LinearRegressor", net.input(("n", 6)), coefficients=sixteenths(net, 6), targets=1, **attrs)
+        )
+
+    return Case(build)
+
+
+def normed(norm: str) -> Case:
+    """Of positive numbers: what onnxruntime does to a negative maximum is its own."""
+
+    def build() -> Model:
+        net = Net()
+        return net.model(ml(net, "Normalizer", net.op("Softplus", net.input(("n", 6))), norm=norm))
+
+    return Case(build)
+
+
+GRADIENT_CASES = {
+    (ML, "LinearClassifier"): [
+        *(classified(transform, 3) for transform in ("NONE", "LOGISTIC", "SOFTMAX")),
+        classified("SOFTMAX", 2),
+        classified("LOGISTIC", 3, both=True),
+    ],
+    (ML, "LinearRegressor"): [regressed(), regressed(intercepts=[0.5]), regressed(post_transform="NONE")],
+    (ML, "Normalizer"): [normed(norm) for norm in ("L1", "L2", "MAX")],
+    (ML, "Imputer"): [flat(imputed(HIDDEN, float("nan")))],
+    (ML, "ArrayFeatureExtractor"): [flat(extracted([[3, 3, 0]]), after=3)],
+}
 
 WITHOUT = {
     **{(ML, op): "a tree is constant between its thresholds" for op in ("TreeEnsembleClassifier", "TreeEnsemble")},

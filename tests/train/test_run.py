@@ -69,7 +69,7 @@ class TestLearning:
         values = {row.epoch: row.metrics[0].value for row in found.history.epochs}
         assert found.history.chosen == "loss"
         assert found.best_epoch == min(values, key=values.__getitem__)
-        with pytest.raises(OptionError, match="'r2' was not measured"):
+        with pytest.raises(OptionError, match="no metric 'r2' was measured"):
             trained(metric="r2")
 
     def test_worse_than_before_is_not_delivered(self) -> None:
