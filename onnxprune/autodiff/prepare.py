@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import onnx
 from onnx import version_converter
 
-from onnxprune._graphs import find_node, weave
+from onnxprune._graphs import find_node, refill, weave
 from onnxprune.errors import UnsupportedModel
 from onnxprune.graph import PRIMES, Graph, dynamic_dims
 from onnxprune.model import Model, from_proto
@@ -25,6 +25,9 @@ from onnxprune.samples import assign
 __all__ = ["OPSET", "Prepared", "Shapes", "analysed", "prepare"]
 
 OPSET = 18  # from here on reductions take their axes as an input, as everything that is emitted does
+# Operators whose outputs have a size that depends on data, and its axis where no attribute gives it
+PICKS = {"Compress": 0, "NonZero": 1, "Unique": 0, "NonMaxSuppression": 0}
+WHOLE = 2  # the output of Unique that is as long as its input
 ROUNDS = 8  # what an operator is taken apart into may itself have to be taken apart
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -115,13 +118,47 @@ def _declare(proto: onnx.ModelProto, domains: Mapping[str, int]) -> None:
 
 
 def analysed(model: Model, shapes: Shapes | None = None) -> tuple[Graph, Graph | None]:
-    """The analysis view, and a second one with other sizes where the model has dynamic dimensions."""
+    """The analysis view, and a second one with other sizes where the model has dynamic dimensions.
+
+    What depends on data (how many elements Compress picks) is a dynamic dimension as well.
+    """
     fixed = dict(shapes or {})
     graph = assign(model, fixed=fixed)
     names = dynamic_dims(model)
-    if not names:
+    picked = _picked(graph)
+    if not names and not picked:
         return graph, None
-    return graph, assign(model, dict(zip(names, PRIMES[1], strict=False)), fixed=fixed)
+    sizes = dict(zip(names, PRIMES[1], strict=False))
+    if not picked:
+        return graph, assign(model, sizes, fixed=fixed)
+    first = assign(_declaring(model, graph, picked, PRIMES[0]), fixed=fixed)
+    second = assign(model, sizes, fixed=fixed)
+    return first, assign(_declaring(model, second, picked, PRIMES[1]), sizes, fixed=fixed)
+
+
+def _picked(graph: Graph) -> dict[str, tuple[int, int]]:
+    """Tensors of which one size depends on data: that axis, and the number of the operator that picks."""
+    found: dict[str, tuple[int, int]] = {}
+    pickers = [node for node in graph.nodes if node.op in PICKS and not node.domain and len(node.where) == 1]
+    for number, node in enumerate(pickers):
+        for k, output in enumerate(node.outputs):
+            shape = graph.shape(output) if output else None
+            if shape and k != WHOLE:
+                axis = int(node.attrs.get("axis", PICKS[node.op])) if not k else 0
+                found[output] = axis % len(shape), number
+    return found
+
+
+def _declaring(model: Model, graph: Graph, picked: Mapping[str, tuple[int, int]], primes: Sequence[int]) -> Model:
+    """The model with sizes of that kind declared: primes, from the end of the list, one for each operator."""
+    editor = model.edit()
+    proto = editor.proto.graph
+    refill(proto.value_info, [value for value in proto.value_info if value.name not in picked])
+    for name, (axis, number) in picked.items():
+        shape = list(graph.shapes[name])
+        shape[axis] = primes[-1 - number % len(primes)]
+        proto.value_info.append(onnx.helper.make_tensor_value_info(name, graph.dtypes[name], shape))
+    return editor.build()
 
 
 def converted(model: Model) -> Model:

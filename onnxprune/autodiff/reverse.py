@@ -18,6 +18,7 @@ from onnxprune.ops.emitter import FLOATS, Value
 from onnxprune.ops.quantized import carries_quantised
 from onnxprune.ops.tape import Tape
 
+UNDEFINED = 0  # ONNX's number for what is not a tensor
 __all__ = ["backward", "differentiable"]
 
 
@@ -88,7 +89,8 @@ def _reached(tape: Tape, wanted: Collection[str]) -> set[str]:
 def _real(tape: Tape, name: str) -> bool:
     """Whether a tensor holds real numbers, quantised ones among them."""
     kind, node = tape.tensor(name).dtype, tape.graph.producer.get(name)
-    return kind in FLOATS or (node is not None and carries_quantised(node, kind))
+    holds = kind == UNDEFINED  # a sequence or an optional
+    return kind in FLOATS or holds or (node is not None and carries_quantised(node, kind))
 
 
 def _reads(tape: Tape, node: Node) -> set[str]:

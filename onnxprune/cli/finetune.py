@@ -61,7 +61,7 @@ __all__ = ["finetune", "register", "train"]
 FINETUNE = examples(
     "onnxprune finetune small.onnx --data digits.npz -o tuned.onnx",
     "onnxprune finetune small.onnx --data photos/ -o tuned.onnx --teacher model.onnx --epochs 5",
-    "onnxprune finetune small.onnx --data digits.npz -o tuned.onnx --target accuracy=0.98 --delta-loss 0.01 --epochs 30",
+    "onnxprune finetune small.onnx --data digits.npz -o tuned.onnx --target accuracy=0.98 --delta-loss 0.01",
     "onnxprune finetune small.onnx --data digits.npz -o tuned.onnx --checkpoint tuned.ckpt --resume --plot tuned.html",
     "onnxprune finetune small.onnx --data digits.npz -o tuned.onnx --optimizer sgd --rate 0.01 --schedule cosine",
 )

@@ -78,8 +78,8 @@ ValidationOption = Annotated[
     typer.Option(
         "--validation",
         metavar="SHARE|SPLIT",
-        help="What the epochs are measured on: a share that is held out (0.1), a split of the data, or none. By default "
-        f"the test part, and where there is none a share of {HELD_OUT:g}.",
+        help="What the epochs are measured on: a share that is held out (0.1), a split of the data, or none. By "
+        f"default the test part, and where there is none a share of {HELD_OUT:g}.",
         show_default=False,
     ),
 ]

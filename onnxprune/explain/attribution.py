@@ -73,10 +73,14 @@ class Attribution:
         """The input with the most values: the one to look at."""
         return max(self.values, key=lambda name: int(np.prod(self.values[name].shape[2:])))
 
-    def histogram(self, name: str | None = None, bins: int = BINS) -> Histogram:
-        """How the values of each unit are distributed, over all instances: for each filter that of its pixels."""
+    def histogram(self, name: str | None = None, bins: int | None = None) -> Histogram:
+        """How the values of each unit are distributed, over all instances: for each filter that of its pixels.
+
+        ``bins``: by default twice the root of the number of values, at most 50.
+        """
         values = self.values[name or self.main]
         rows = np.moveaxis(values, 1, 0).reshape(values.shape[1], -1)
+        bins = bins or min(BINS, int(np.ceil(2 * np.sqrt(rows.shape[1]))))
         low, high = float(rows.min()), float(rows.max())
         edges = np.linspace(low, high if high > low else low + 1.0, bins + 1)
         return Histogram(edges, np.stack([np.histogram(row, edges)[0] for row in rows]).astype(np.int64))

@@ -239,14 +239,14 @@ def _hidden(group: Group) -> Layer:
 
 
 def _depends(graph: Graph, tensor: str) -> bool:
-    """Whether a tensor follows from an input and not from constants alone."""
+    """Whether a tensor follows from the values of an input, not from constants and sizes alone."""
     stack, seen = [tensor], set[str]()
     while stack:
         name = stack.pop()
         if name in graph.inputs:
             return True
         node = graph.producer.get(name)
-        if node is not None and name not in seen:
+        if node is not None and name not in seen and node.op not in ("Shape", "Size"):
             seen.add(name)
             if node.bodies:
                 return True

@@ -7,7 +7,7 @@ guided back-propagation (Springenberg et al., arXiv:1412.6806); the saturating o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import pi, sqrt
+from math import log, pi, sqrt
 
 from onnxprune.graph import Node
 from onnxprune.ops.elementwise_gradients import Cotangents, Vjp, guided
@@ -150,10 +150,13 @@ def vjp_quick_gelu(node: Node, t: Tape) -> Cotangents:
 
 
 def gelu(t: Tape, dy: Value, x: Value) -> Value:
-    """y = x (1 + erf(u)) / 2 with u = x / sqrt 2: y' = (1 + erf(u)) / 2 + u exp(-u^2) / sqrt(pi)."""
+    """y = x (1 + erf(u)) / 2 with u = x / sqrt 2: y' = (1 + erf(u) + u exp(log(2 / sqrt(pi)) - u^2)) / 2.
+
+    Every node is a pass over memory here: factors go into the exponent, and dy / 2 into the product behind it.
+    """
     u = x * sqrt(0.5)
-    bell = u * t.unary("Exp", -(u * u)) * (1 / sqrt(pi))
-    return guided(t, dy) * ((t.unary("Erf", u) * 0.5 + 0.5) + bell)
+    bell = u * t.unary("Exp", log(2 / sqrt(pi)) - u * u)
+    return guided(t, dy) * 0.5 * (t.unary("Erf", u) + bell + 1.0)
 
 
 def tanh_gelu(t: Tape, dy: Value, x: Value) -> Value:

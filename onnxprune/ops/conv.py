@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from onnxprune.graph import Node
-from onnxprune.ops.conv_gradients import expand_fused_conv, vjp_conv, vjp_conv_transpose
+from onnxprune.ops.conv_gradients import expand_fused_conv, train_conv, vjp_conv, vjp_conv_transpose
 from onnxprune.ops.cutting import Cutter
 from onnxprune.ops.rule import Role, Rule, Shapes, zero_by_inputs, zero_lost
 from onnxprune.ops.ties import KERNEL_STAYS, Ties
@@ -112,7 +112,7 @@ def macs_conv_transpose(node: Node, shapes: Shapes) -> int:
 PARAMETERS = (Role.DATA, Role.LINEAR, Role.LINEAR, Role.LINEAR)
 
 RULES = (
-    Rule("Conv", couple_conv, PARAMETERS, zero_by_inputs(1, 2), cut_conv, macs_conv, vjp=vjp_conv),
+    Rule("Conv", couple_conv, PARAMETERS, zero_by_inputs(1, 2), cut_conv, macs_conv, vjp=vjp_conv, train=train_conv),
     Rule(
         "ConvTranspose",
         couple_conv_transpose,

@@ -8,15 +8,20 @@ With ``y[n, o, p] = sum over i, k of W[o, i, k] x[n, i, p s + k d - b]`` (stride
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import product
+from math import prod
 
 from onnxprune.graph import Node
+from onnxprune.ops import depthwise_gradients as depthwise
 from onnxprune.ops.emitter import Emitter, Sizes, Value
 from onnxprune.ops.tape import Tape
-from onnxprune.ops.window_gradients import Windows, conv_windows, pad_map, tap, taps, transposed_windows
+from onnxprune.ops.window_gradients import Windows, conv_windows, grown, pad_map, tap, taps, transposed_windows
 
 Cotangents = Sequence[Value | None]
-FEW_CHANNELS = 4
+FEW_CHANNELS = 4  # up to which a convolution with exchanged roles is the fastest way to dW
+LARGE_MAP, SOME_MAP = 512, 196  # positions from which on dW is summed over examples instead of channels coming last
+MANY_WEIGHTS = 128 * 128  # per tap, above which that costs too much
 
 
 def vjp_conv(node: Node, t: Tape) -> Cotangents:
@@ -24,9 +29,26 @@ def vjp_conv(node: Node, t: Tape) -> Cotangents:
     dy, x, w = t.dy(node), t.input(node, 0), t.input(node, 1)
     groups = node.attrs.get("group", 1)
     windows = conv_windows(node, w.known[2:], x.known[2:])
-    dx = spread(t, dy, w, windows, groups, x) if t.needs(node, 0) else None
+    dx = None
+    if t.needs(node, 0):
+        small = depthwise.small_maps(windows, (x.known[1], w.known[0]), groups, x.known[2:], dy.known[2:])
+        dx = depthwise.backward(t, dy, w, windows, x.known[2:]) if small else spread(t, dy, w, windows, groups, x)
     dw = weight_gradient(t, x, dy, windows, groups) if t.needs(node, 1) else None
     return dx, dw, _bias_gradient(node, t)
+
+
+def train_conv(node: Node, t: Tape) -> Cotangents:
+    """A depthwise convolution of small maps is a product of matrices while it is trained; others stay."""
+    x, w, y = t.input(node, 0), t.input(node, 1), t.output(node)
+    if x.sizes is None or w.sizes is None or y.sizes is None:
+        return (y,)
+    windows = conv_windows(node, w.known[2:], x.known[2:])
+    channels = (x.known[1], w.known[0])
+    if not depthwise.small_maps(windows, channels, node.attrs.get("group", 1), x.known[2:], y.known[2:]):
+        return (y,)
+    found = depthwise.forward(t, x, w, windows, y.known[2:])
+    bias = t.optional(node, 2)
+    return (found if bias is None else found + t.reshape(bias, [bias.known[0], *[1] * windows.rank]),)
 
 
 def vjp_conv_transpose(node: Node, t: Tape) -> Cotangents:
@@ -140,12 +162,32 @@ def turned(t: Emitter, w: Value, groups: int) -> Value:
 
 
 def weight_gradient(t: Emitter, big: Value, small: Value, windows: Windows, groups: int) -> Value:
-    """dW (S, B/g, kernel) from the map that windows lie on (N, B, big) and the cotangent of one of S (N, S, small)."""
-    if groups == 1 and big.known[1] <= FEW_CHANNELS and not windows.pointwise:
+    """dW (S, B/g, kernel) from the map that windows lie on (N, B, big) and the cotangent of one of S (N, S, small).
+
+    Which of the formulations is fastest was measured on one core; see each for the shapes that it is for.
+    """
+    if groups > 1:
+        return _grouped(t, big, small, windows, groups)
+    channels = (big.known[1], small.known[1])
+    positions = abs(prod(small.known[2:]))
+    if channels[0] <= FEW_CHANNELS and not windows.pointwise:
         return _as_convolution(t, big, small, windows)
-    if groups == 1:
+    if positions < SOME_MAP or prod(channels) > MANY_WEIGHTS or not windows.plain:
         return _rows(t, big, small, windows)
-    return _grouped(t, big, small, windows, groups)
+    if positions >= LARGE_MAP and not windows.pointwise:
+        return _shifted(t, big, small, windows)
+    return _by_examples(t, big, small, windows, groups)
+
+
+def _grouped(t: Emitter, big: Value, small: Value, windows: Windows, groups: int) -> Value:
+    """Depthwise ones have ways of their own."""
+    if depthwise.depthwise((big.known[1], small.known[1]), groups):
+        sizes = (big.known[2:], small.known[2:])
+        if depthwise.small_maps(windows, (groups, groups), groups, *sizes):
+            return depthwise.weight_products(t, big, small, windows)
+        if depthwise.by_rows(windows, *sizes):
+            return depthwise.row_products(t, big, small, windows)
+    return _by_examples(t, big, small, windows, groups)
 
 
 def _as_convolution(t: Emitter, big: Value, small: Value, windows: Windows) -> Value:
@@ -184,7 +226,7 @@ def _rows(t: Emitter, big: Value, small: Value, windows: Windows) -> Value:
     return _stacked(t, parts, (outs, ins), windows)
 
 
-def _grouped(t: Emitter, big: Value, small: Value, windows: Windows, groups: int) -> Value:
+def _by_examples(t: Emitter, big: Value, small: Value, windows: Windows, groups: int) -> Value:
     """Per tap a product for every example and group, summed over the examples."""
     padded = pad_map(t, big, windows)
     ins, outs = big.known[1] // groups, small.known[1] // groups
@@ -197,6 +239,39 @@ def _grouped(t: Emitter, big: Value, small: Value, windows: Windows, groups: int
         part = t.sum(t.matmul(rows, t.swap(columns)), [0])
         parts.append(t.reshape(part, [groups * outs, ins]))
     return _stacked(t, parts, (groups * outs, ins), windows)
+
+
+def _shifted(t: Emitter, big: Value, small: Value, windows: Windows) -> Value:
+    """For large maps at stride 1: taps of the first axis shift dy, those of the others x, and fewer products are left.
+
+    ``dW[o, i, k, l] = sum over r, c of dy[o, r - k d + b, c] x[i, r, c + l d - b]``, summed over the examples; the
+    shifts of dy are stacked as channels.
+    """
+    examples = t.dim(small, 0)
+    ins, outs = big.known[1], small.known[1]
+    spare = [r - 1 - a - b for r, a, b in zip(windows.reach, windows.begin, windows.end, strict=True)]
+    offsets = [
+        [k * d - a for k in range(n)] for n, d, a in zip(windows.kernel, windows.dilations, windows.begin, strict=True)
+    ]
+    stack = t.concat([_moved(t, small, {2: (by, spare[0] - by)}) for by in offsets[0]], 1)
+    spots = t.product([t.dim(big, 2), *(t.dim(small, axis) for axis in range(3, small.rank))])
+    stack = t.reshape(stack, [examples, windows.kernel[0] * outs, spots])
+    parts = []
+    for moves in product(*offsets[1:]):
+        cut = {axis: (-by, by - spare[axis - 2]) for axis, by in enumerate(moves, 3)}
+        columns = t.reshape(_moved(t, big, cut), [examples, ins, spots])
+        parts.append(t.sum(t.matmul(stack, t.swap(columns)), [0]))
+    found = t.reshape(t.concat(parts, 0), [len(parts), windows.kernel[0], outs, ins])
+    return t.reshape(t.transpose(found, [2, 3, 1, 0]), [outs, ins, *windows.kernel])
+
+
+def _moved(t: Emitter, x: Value, ends: Mapping[int, tuple[int, int]]) -> Value:
+    """Zeros at the beginning and end of some axes; negative numbers take positions away."""
+    if not any(any(pair) for pair in ends.values()):
+        return x
+    begin, end = ([ends.get(axis, (0, 0))[side] for axis in range(x.rank)] for side in (0, 1))
+    sizes = tuple(grown(n, a + b) for n, a, b in zip(x.known, begin, end, strict=True))
+    return t.op("Pad", x, t.ints(*begin, *end), sizes=sizes)
 
 
 def _stacked(t: Emitter, parts: Sequence[Value], channels: Sizes, windows: Windows) -> Value:

@@ -8,7 +8,7 @@ step of training stays finite. Activation functions are in ``activation_gradient
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from math import pi, sqrt
+from math import log, pi, sqrt
 from typing import Any
 
 import numpy as np
@@ -147,7 +147,7 @@ UNARY: dict[str, Callable[[Tape, Value, Value, Value], Value]] = {
     "Log": lambda t, dy, x, y: dy / x,
     "Sqrt": lambda t, dy, x, y: t.where(y > 0.0, dy * 0.5 / y, 0.0),
     "Reciprocal": lambda t, dy, x, y: -(dy * y * y),
-    "Erf": lambda t, dy, x, y: dy * (t.unary("Exp", -(x * x)) * (2 / sqrt(pi))),
+    "Erf": lambda t, dy, x, y: dy * t.unary("Exp", log(2 / sqrt(pi)) - x * x),
     "Sin": lambda t, dy, x, y: dy * t.unary("Cos", x),
     "Cos": lambda t, dy, x, y: -(dy * t.unary("Sin", x)),
     "Tan": lambda t, dy, x, y: dy * (y * y + 1.0),

@@ -7,7 +7,7 @@ it: a map says for each position of x where its gradient is, and points to the z
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -133,22 +133,48 @@ def vjp_pad(node: Node, t: Tape) -> Cotangents:
     x, dy = t.input(node, 0), t.dy(node)
     mode = node.attrs.get("mode", "constant")
     if mode == "constant":
-        pads = t.constant(node, 1)
-        back = -t.input(node, 1) if pads is None else t.ints(*(-int(pad) for pad in pads))
-        dx = t.op("Pad", dy, back, None, t.optional(node, 3), sizes=x.sizes)
+        pads, axes = _pads(node, t, x)
+        dx = t.op("Pad", dy, -t.input(node, 1), None, t.optional(node, 3), sizes=x.sizes)
+        if pads is not None:
+            dx = _cropped(t, dy, x, list(zip(axes, pads, strict=True)))
         border = None
         if t.needs(node, 2):
             whole, inner = (t.op("ReduceSum", part, sizes=(), keepdims=0) for part in (dy, dx))
             border = t.reshape_like(whole - inner, t.input(node, 2))
         return dx, None, border
+    pads, axes = _pads(node, t, x)
+    if pads is None:
+        return (_gathered_border(node, t),)
+    for axis, pad in zip(axes, pads, strict=True):
+        if any(pad):
+            dy = _folded(t, dy, x, axis, pad, mode)
+    return (dy,)
+
+
+def _pads(node: Node, t: Tape, x: Value) -> tuple[list[tuple[int, int]] | None, list[int]]:
+    """(before, after) per padded axis, None where that depends on data, and the axes."""
     pads, axes = t.constant(node, 1), t.constant(node, 3)
     if pads is None or (axes is None and node.input(3)):
-        return (_gathered_border(node, t),)
+        return None, []
     over = [int(axis) % x.rank for axis in (range(x.rank) if axes is None else axes)]
-    for axis, front, end in zip(over, pads[: len(over)].tolist(), pads[len(over) :].tolist(), strict=True):
-        if front or end:
-            dy = _folded(t, dy, x, axis, (front, end), mode)
-    return (dy,)
+    pairs = [(int(a), int(b)) for a, b in zip(pads[: len(over)], pads[len(over) :], strict=True)]
+    return pairs, over
+
+
+def _cropped(t: Tape, dy: Value, x: Value, pads: Sequence[tuple[int, tuple[int, int]]]) -> Value:
+    """dy without the border, and with zeros where the pads were negative and cut something off."""
+    cut = [(axis, max(front, 0), -back if back > 0 else END) for axis, (front, back) in pads if max(front, back) > 0]
+    sizes = list(dy.known)
+    for axis, (front, back) in pads:
+        sizes[axis] = x.known[axis] if min(front, back) >= 0 else sizes[axis] - max(front, 0) - max(back, 0)
+    if cut:
+        axes, starts, ends = zip(*cut, strict=True)
+        dy = t.op("Slice", dy, t.ints(*starts), t.ints(*ends), t.ints(*axes), sizes=tuple(sizes))
+    grown = [(axis, max(-front, 0), max(-back, 0)) for axis, (front, back) in pads if min(front, back) < 0]
+    if not grown:
+        return dy
+    axes, before, after = zip(*grown, strict=True)
+    return t.op("Pad", dy, t.ints(*before, *after), None, t.ints(*axes), sizes=x.sizes)
 
 
 @dataclass(frozen=True)
@@ -196,10 +222,8 @@ def _stretches(positions: NDArray[np.int64]) -> list[tuple[int, int, int]]:
 
 def _folded(t: Tape, dy: Value, x: Value, axis: int, pads: tuple[int, int], mode: str) -> Value:
     """The border of one axis added to where it was copied from."""
-    front, back = pads
     sizes = (*dy.known[:axis], x.known[axis], *dy.known[axis + 1 :])
-    total = t.op("Pad", dy, t.ints(-front, -back), None, t.ints(axis), sizes=sizes)
-    like = total
+    total = like = replace(_cropped(t, dy, x, [(axis, pads)]), sizes=sizes)
     for run in runs(mode, pads, x.known[axis]):
         bounds = (run.start, run.end) if run.step >= 0 else (run.end - 1, run.start - 1)
         if run.step < 0 and run.start == 0:

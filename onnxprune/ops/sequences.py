@@ -12,12 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnxprune.errors import UnsupportedModel
 from onnxprune.graph import Graph, Node
 from onnxprune.ops.contrib import stays
 from onnxprune.ops.cutting import Cutter
+from onnxprune.ops.emitter import Value
 from onnxprune.ops.rule import Role, Rule, zero_keeps, zero_lost
+from onnxprune.ops.tape import Tape
 from onnxprune.ops.ties import Ties
 
+Values = Sequence[Value | None]
 UNKNOWN = "what the sequence at {} holds is not known beforehand"
 
 
@@ -239,19 +243,66 @@ def couple_question(node: Node, t: Ties) -> None:
     """The answer is one number, and says nothing about axes."""
 
 
+def expand_taker(node: Node, t: Tape) -> Values:
+    """An element is a tensor or a slice of one: no gradient has to pass through the sequence."""
+    x, y = node.input(0), t.output(node)
+    held = pieces(t.graph, x)
+    if held is None and t.graph.producer.get(x, node).op not in HOLDS and x in t.graph.shapes:
+        return (t.tensor(x),)  # a tensor where an optional could be
+    position = place_of(t.graph, node.input(1), len(held or ())) if node.op == "SequenceAt" else 0
+    if not held or position is None or position >= len(held) or y.sizes is None:
+        return (y,)
+    element = _element(held[position], t)
+    return (y if element is None else element,)
+
+
+def expand_concat_from_sequence(node: Node, t: Tape) -> Values:
+    """The pieces end to end, or stacked on a new axis."""
+    y = t.output(node)
+    elements = [_element(piece, t) for piece in pieces(t.graph, node.input(0)) or ()]
+    parts = [element for element in elements if element is not None]
+    if not parts or len(parts) < len(elements) or y.sizes is None:
+        return (y,)
+    axis = int(node.attrs["axis"]) % y.rank
+    if node.attrs.get("new_axis", 0):
+        parts = [t.unsqueeze(part, [axis]) for part in parts]
+    return (t.op("Identity", parts[0], sizes=y.sizes) if len(parts) == 1 else t.concat(parts, axis),)
+
+
+def _element(piece: Piece, t: Tape) -> Value | None:
+    """None where the axis that was split is dynamic: then nobody knows which pieces there are."""
+    whole = t.tensor(piece.tensor)
+    if piece.axis is None:
+        return whole
+    if whole.sizes is None or whole.sizes[piece.axis] < 0:
+        return None
+    part = t.slice(whole, piece.axis, piece.start, piece.end)
+    return t.squeeze(part, [piece.axis]) if piece.squeezed else part
+
+
+def vjp_maker(node: Node, t: Tape) -> Values:
+    """Reached only where a gradient would have to come out of the sequence itself. Raises UnsupportedModel."""
+    raise UnsupportedModel(
+        f"{node} makes a sequence, and gradients cannot be followed out of `{node.output(0)}`",
+        "Only what is taken out of it at constant positions can be differentiated; ask for gradients of later tensors.",
+    )
+
+
 PASS, INDEX = Role.PASS, Role.INDEX
 RULES = (
     Rule("SplitToSequence", couple_split_to_sequence, (PASS, Role.SHAPE), zero_lost, cut_split_to_sequence,
-         shapeless=True),
-    *(Rule(op, couple_maker, (PASS,), zero_lost, shapeless=True) for op in ("SequenceConstruct", "Optional")),
-    Rule("SequenceEmpty", couple_maker, (INDEX,), zero_lost, shapeless=True),
-    Rule("SequenceInsert", couple_maker, (PASS, PASS, INDEX), zero_lost, shapeless=True),
-    Rule("SequenceErase", couple_maker, (PASS, INDEX), zero_lost, shapeless=True),
-    Rule("SequenceAt", couple_taker, (PASS, INDEX), zero_keeps, shapeless=True),
-    Rule("OptionalGetElement", couple_taker, (PASS,), zero_keeps, shapeless=True),
-    Rule("ConcatFromSequence", couple_concat_from_sequence, (PASS,), zero_keeps, shapeless=True),
+         shapeless=True, vjp=vjp_maker),
+    Rule("SequenceConstruct", couple_maker, (PASS,), zero_lost, shapeless=True, vjp=vjp_maker),
+    Rule("Optional", couple_maker, (PASS,), zero_lost, shapeless=True, vjp=vjp_maker),
+    Rule("SequenceEmpty", couple_maker, (INDEX,), zero_lost, shapeless=True, vjp=vjp_maker),
+    Rule("SequenceInsert", couple_maker, (PASS, PASS, INDEX), zero_lost, shapeless=True, vjp=vjp_maker),
+    Rule("SequenceErase", couple_maker, (PASS, INDEX), zero_lost, shapeless=True, vjp=vjp_maker),
+    Rule("SequenceAt", couple_taker, (PASS, INDEX), zero_keeps, shapeless=True, expand=expand_taker),
+    Rule("OptionalGetElement", couple_taker, (PASS,), zero_keeps, shapeless=True, expand=expand_taker),
+    Rule("ConcatFromSequence", couple_concat_from_sequence, (PASS,), zero_keeps, shapeless=True,
+         expand=expand_concat_from_sequence),
     *(
-        Rule(op, couple_question, (Role.SHAPE,), zero_lost, shapeless=True)
+        Rule(op, couple_question, (Role.SHAPE,), zero_lost, shapeless=True, flat=True)
         for op in ("SequenceLength", "OptionalHasElement")
     ),
     Rule("SequenceMap", stays("its body runs on sequences"), (Role.DATA,), zero_lost, shapeless=True),

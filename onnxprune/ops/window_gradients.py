@@ -16,7 +16,7 @@ from onnxprune.errors import UnsupportedModel
 from onnxprune.graph import Node
 from onnxprune.ops.emitter import Emitter, Sizes, Value
 
-__all__ = ["Windows", "conv_windows", "pad_map", "pool_windows", "tap", "taps", "transposed_windows"]
+__all__ = ["Windows", "conv_windows", "grown", "pad_map", "pool_windows", "tap", "taps", "transposed_windows"]
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def pad_map(t: Emitter, x: Value, windows: Windows, first: int = 2, value: float
         return x
     rest = x.rank - first - windows.rank
     begin, end = ([0] * first + list(side) + [0] * rest for side in (windows.begin, windows.end))
-    sizes = tuple(_grown(n, a + b) for n, a, b in zip(x.known, begin, end, strict=True))
+    sizes = tuple(grown(n, a + b) for n, a, b in zip(x.known, begin, end, strict=True))
     return t.op("Pad", x, t.ints(*begin, *end), t.const(value, x.dtype) if value else None, sizes=sizes)
 
 
@@ -183,5 +183,6 @@ def tap(t: Emitter, padded: Value, windows: Windows, position: Sizes, counts: Si
     )
 
 
-def _grown(size: int, by: int) -> int:
+def grown(size: int, by: int) -> int:
+    """A size with so many positions more; a dynamic one stays negative."""
     return size + by if size >= 0 else size - by

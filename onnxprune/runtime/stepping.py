@@ -58,14 +58,17 @@ class Stepper:
         self._bindings = tuple(self._bound(old, new) for old, new in (self._sets, self._sets[::-1]))
         self._turn = 0  # which set holds the present values
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, feeds: Mapping[str, Array], seed: int | None = None) -> dict[str, Array]:
         """One step; feeds of names that the graph does not take are left out.
 
-        Floats are cast to the type that the graph takes. Raises DataError for an input that is missing or does not fit,
+        Floats are cast to the type that the graph takes. ``seed``: of what nodes without a seed of their own draw in
+        this run; onnxruntime keeps one generator for the process, which it sets. Raises DataError for an input that is missing or does not fit,
         ModelError when onnxruntime fails; a batch that is too large for the memory is told as such.
         """
         binding = self._bindings[self._turn]
         given = _fitting(self.label, self._fed, feeds)
+        if seed is not None:
+            ort.set_seed(seed)
         try:
             for name, array in given.items():
                 binding.bind_cpu_input(name, array)

@@ -6,6 +6,7 @@ make BatchNorm's statistics worthless. A model with a fixed batch gets that many
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -41,7 +42,7 @@ class Feeder:
 
     def __len__(self) -> int:
         """Batches of an epoch."""
-        return -(-len(self.dataset) // self.size)
+        return math.ceil(len(self.dataset) / self.size)
 
     def order(self, epoch: int) -> list[Ints]:
         """The row numbers of every batch."""

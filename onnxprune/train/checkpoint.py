@@ -67,7 +67,11 @@ class Checkpoint:
 
     def save(self, path: Path) -> None:
         """Write it; the file is either the new one or still the old one. Raises DataError."""
-        parts = {"state": self.state, "best": self.best[1], **{f"kept {epoch}": weights for epoch, weights in self.kept.items()}}
+        parts = {
+            "state": self.state,
+            "best": self.best[1],
+            **{f"kept {epoch}": weights for epoch, weights in self.kept.items()},
+        }
         names = [(part, name, array.dtype.name) for part, arrays in parts.items() for name, array in arrays.items()]
         meta = {
             "onnxprune_checkpoint": FORMAT,

@@ -51,7 +51,7 @@ LARGE = 1e3  # an added matrix with such numbers is a mask
 
 
 def initialise(model: Model, seed: int = 0) -> tuple[Model, tuple[str, ...]]:
-    """The model with fresh weights, and the names of matrices that were left as they are. Local functions are inlined."""
+    """The model with fresh weights, without local functions, and the matrices that were left as they are."""
     model = inline_functions(model)
     graph = build_graph(model)
     editor = model.edit()

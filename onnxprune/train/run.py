@@ -112,20 +112,21 @@ def train(  # noqa: PLR0913 - every option of the command is an argument
     """Train a model, and deliver its best epoch.
 
     ``validation``: what metrics are measured on; the best epoch is the one with the best ``metric`` there (the task's
-    first by default), without it the one with the lowest training loss. ``losses``: by default what
-    the labels call for (`choose_objective`), or, with a ``teacher``, distillation, which needs no labels.
-    ``ignore_label``: positions with it do not count. ``rate``: the highest learning rate, by default one that
-    suits the optimizer (`RATES`). ``batch``: samples at a time; ``samples``: of the data at most so many.
-    ``epochs`` (by default as many as make 2500 steps, 5 to 60), ``delta_loss``, ``patience``, ``target``, ``time_limit``: when to stop (`Stops`). ``augment``: is called with
-    (feeds, labels, generator) for each batch and returns (feeds, labels). ``freeze``: weights that stay, by name or
-    pattern. ``masks``: weights that stay zero, "plan" for those that the plan in the model's metadata masked, "zeros"
-    for all zeros, or name -> True where a weight stays zero. ``batchnorm``: "frozen" or "batch". ``clip``: the largest
-    norm of all gradients together. ``every``: steps for each row of the history.
+    first by default), without it the one with the lowest training loss. ``losses``: by default what the labels call for
+    (`choose_objective`), or, with a ``teacher``, distillation, which needs no labels. ``ignore_label``: positions with
+    it do not count. ``optimizer``: by default AdamW. ``rate``: the highest learning rate, by default one that suits the
+    optimizer (`RATES`). ``batch``: samples at a time; ``samples``: of the data at most so many. ``epochs`` (by default
+    as many as make 2500 steps, 5 to 60), ``delta_loss``, ``patience``, ``target``, ``time_limit``: when to stop
+    (`Stops`). ``augment``: is called with (feeds, labels, generator) for each batch and returns (feeds, labels).
+    ``freeze``: weights that stay, by name or pattern. ``masks``: weights that stay zero, "plan" for those that the plan
+    in the model's metadata masked, "zeros" for all zeros, or name -> True where a weight stays zero. ``batchnorm``:
+    "frozen" or "batch" (default). ``clip``: the largest norm of all gradients together. ``every``: steps for each row
+    of the history.
 
     ``checkpoint``: a file that is written at the end of each epoch and every ``checkpoint_seconds``; with ``resume``
     the training goes on from it (or begins, where there is none) and ends with the same weights as one that was not
     interrupted. ``keep_epochs``: epochs whose weights are kept (0: before the first step), for `weights_at`.
-    ``progress`` is told of every step; ``cancelled`` is asked after each whether to stop.
+    ``progress`` is told of the steps; ``cancelled`` is asked after each whether to stop.
 
     Raises OptionError, DataError, ModelError as its parts do.
     """
@@ -157,11 +158,16 @@ def train(  # noqa: PLR0913 - every option of the command is an argument
         provider=provider, threads=threads,
     )  # fmt: skip
     loop = Loop(
-        model.hash, step, feeder, lambda b: {**b.feeds, **objective.feeds(b)}, settings, stops,
-        Judge(validation, teacher, metric or (target[0] if target else None), ignore_label, provider, threads),
-        Saving(checkpoint, checkpoint_seconds, keep_epochs),
-        Log(every or max(1, len(feeder) // ROWS), progress, cancelled),
-    )  # fmt: skip
+        model.hash,
+        step=step,
+        feeder=feeder,
+        feeds=lambda b: {**b.feeds, **objective.feeds(b)},
+        settings=settings,
+        stops=stops,
+        judge=Judge(validation, teacher, metric or (target[0] if target else None), ignore_label, provider, threads),
+        saving=Saving(checkpoint, checkpoint_seconds, keep_epochs),
+        log=Log(every or max(1, len(feeder) // ROWS), progress, cancelled),
+    )
     if found is None:
         loop.begin()
     else:
@@ -237,12 +243,16 @@ def _trained(step: Step, loop: Loop, reason: str, objective: Objective, resumed:
             f"The loss diverged in epoch {at.epoch} (step {at.step}). Try a smaller learning rate: {rate / SMALLER:.1g}"
             f" instead of {rate:g}."
         )
+    if loop.unsaved:
+        notes.append(f"The last checkpoint is an old one: {loop.unsaved}.")
     if epoch == 0:
         notes.append("No epoch was better than the model as it was, so that is what is delivered.")
     elif not loop.judge.usable:
         notes.append("There is nothing to measure on: the best epoch is the one with the lowest training loss.")
     words = f"{objective.words}; stopped since {WORDS[reason]}"
-    return Trained(_renamed(step.model()), loop.history, epoch, reason, loop.seconds, words, tuple(notes), loop.kept, resumed)
+    return Trained(
+        _renamed(step.model()), loop.history, epoch, reason, loop.seconds, words, tuple(notes), loop.kept, resumed
+    )
 
 
 def _renamed(model: Model) -> Model:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from onnxprune.data import Batch
-from onnxprune.errors import ModelError
+from onnxprune.errors import DataError, ModelError
 from onnxprune.model import Model
 from onnxprune.train.batches import Feeder
 from onnxprune.train.checkpoint import Checkpoint, Position
@@ -64,6 +64,7 @@ class Loop:
     def __init__(  # noqa: PLR0913 - each is one part of a training
         self,
         model_hash: str,
+        *,
         step: Steps,
         feeder: Feeder,
         feeds: Callable[[Batch], dict[str, Array]],
@@ -79,6 +80,7 @@ class Loop:
         self.position, self.watch = Position(), Watch()
         self.best: tuple[int, Weights] = (0, {})
         self.kept: dict[int, Weights] = {}
+        self.unsaved = ""  # why the last checkpoint could not be written
         self.total = stops.epochs * len(feeder)
         self._start = self._saved = self._told = time.monotonic()
         self._seconds = 0.0  # of the part of the training before a resume
@@ -135,10 +137,18 @@ class Loop:
         if self.saving.path is None:
             return
         position = replace(self.position, seconds=self.seconds)
-        Checkpoint(
+        checkpoint = Checkpoint(
             self.history.model_hash, self.settings.as_dict(), position, self.history, self.watch, self.step.state(),
             self.best, self.kept,
-        ).save(self.saving.path)  # fmt: skip
+        )  # fmt: skip
+        try:
+            checkpoint.save(self.saving.path)
+        except DataError as error:
+            if not self.position.step:
+                raise
+            self.unsaved = error.message  # a full disk must not end what has been going on for hours
+        else:
+            self.unsaved = ""
 
     # -- one epoch ----------------------------------------------------------------------------------------------------
 

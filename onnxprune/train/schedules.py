@@ -1,7 +1,7 @@
 """Learning-rate schedules: pure functions of the step and of the number of steps.
 
-With t = (step - w) / (total - w) in 0 to below 1, where w = warmup * total steps of warm-up come first, the rate is multiplied
-with a factor:
+With t = (step - w) / (total - w) in 0 to below 1, where w = warmup * total steps of warm-up come first, the rate is
+multiplied with a factor:
 
 ============ ==========================================================================================
 constant     1
@@ -67,7 +67,10 @@ class Schedule:
         warm = round(self.warmup * total)
         if step < warm:
             return (step + 1) / (warm + 1)
-        share = min((step - warm) / max(total - warm, 1), 1.0)
+        return self._later(min((step - warm) / max(total - warm, 1), 1.0))
+
+    def _later(self, share: float) -> float:
+        """The factor after the warm-up, when ``share`` of the rest is over."""
         if self.kind == "linear":
             return 1 - (1 - self.end) * share
         if self.kind == "cosine":

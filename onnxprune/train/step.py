@@ -45,6 +45,7 @@ DOUBLE = int(TensorProto.DOUBLE)
 TINY = 1e-12
 CLIP_FLOOR = 1e-6  # as torch.nn.utils.clip_grad_norm_ has it
 STEPS = "optimizer/steps"
+SEEDS = 2**31 - 2**20  # each Dropout of a step takes the next one
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,7 @@ class Step:
         self._plan = _write(tape, objective, optimizer, names, gone, clip)
         self.parameters = self._plan.parameters
         self._count = 0
+        self._seed = seed if any(node.op_type == "Dropout" for node in self._plan.model.proto.graph.node) else None
         self._stepper = Stepper(
             self._plan.model, self._plan.state, self._start(tape, gone), provider=provider, threads=threads
         )
@@ -114,9 +116,15 @@ class Step:
         """
         numbers = self._optimizer.numbers(rate, self._count + 1)
         given = {self._plan.scalars[name]: np.array(number) for name, number in numbers.items()}
-        found = self._stepper.run({**feeds, **given})
+        found = self._stepper.run({**feeds, **given}, self._drawn())
         self._count += 1
         return float(found[self._plan.loss])
+
+    def _drawn(self) -> int | None:
+        """The seed of this step's Dropout: by its number, so that a training that goes on draws what it would have."""
+        if self._seed is None:
+            return None
+        return int(np.random.default_rng([self._seed, self._count]).integers(1, SEEDS))
 
     def loss(self, feeds: Mapping[str, Array]) -> float:
         """The mean loss as in inference: frozen statistics, no Dropout. Nothing is updated."""
@@ -240,10 +248,21 @@ def _write(
     own = tape.graph.model.weights
     statistics = {name: tape.tensor(output) for name, output in tape.updates.items() if name in own}
     outputs = [loss, *state.values(), *statistics.values()]
-    model = build(tape, outputs, parameters=[*masked, *statistics])
+    model = _unseeded(build(tape, outputs, parameters=[*masked, *statistics]))
     names_out = {name: value.name for name, value in {**state, **statistics}.items()}
     given = {name: value.name for name, value in scalars.items()}
     return Plan(model, names_out, loss.name, tuple(masked), tuple(statistics), moments, given)
+
+
+def _unseeded(model: Model) -> Model:
+    """Dropout that draws from the generator that is seeded for each step, not from one that runs through a session."""
+    editor = model.edit()
+    for node in editor.proto.graph.node:
+        if node.op_type == "Dropout":
+            kept = [attribute for attribute in node.attribute if attribute.name != "seed"]
+            del node.attribute[:]
+            node.attribute.extend(kept)
+    return editor.build()
 
 
 def _count(t: Tape, written: Written) -> Value:

@@ -80,7 +80,10 @@ class TestWithoutARule:
         found = score_weights(model, coupling, name, Settings(data=data()))
         size = np.abs(model.weights["w1.weight"].array())
         np.testing.assert_allclose(found["w1.weight"] / found["w1.weight"].max(), size / size.max(), rtol=1e-5)
-        assert any("no gradient says anything about these weights: w1.weight, w1.bias, w2.weight, w2.bias;" in w for w in found.warnings)
+        assert any(
+            "no gradient says anything about these weights: w1.weight, w1.bias, w2.weight, w2.bias;" in w
+            for w in found.warnings
+        )
 
     def test_a_way_around_it_is_not_enough(self) -> None:
         b = Build(2)
@@ -97,7 +100,9 @@ class TestWithoutARule:
         y = b.op("Gemm", "x", b.weight("w1.weight", 8, 5), b.bias("w1.bias", 8), transB=1)
         y = b.op("MatMul", b.op("Tanh", y), b.matrix("w2.weight", 8, 3))
         model, coupling = finish(b, b.op("Softsign", y), "batch", 5)
-        with pytest.raises(OptionError, match=rf"criterion '{name}' needs gradients .*Softsign node .* has no gradient"):
+        with pytest.raises(
+            OptionError, match=rf"criterion '{name}' needs gradients .*Softsign node .* has no gradient"
+        ):
             score(model, coupling, name, Settings(data=data()))
         assert name not in usable("units", coupling, Settings(data=data()))
 
@@ -158,7 +163,7 @@ def test_progress_and_samples(name: str) -> None:
 def test_interrupting_ends_it_at_once() -> None:
     model, coupling = four_layers()
 
-    def interrupt(stage: str, done: int, total: int) -> None:
+    def interrupt(_: str, done: int, __: int) -> None:
         if done:
             raise KeyboardInterrupt
 
@@ -200,9 +205,9 @@ def test_example_nets_have_all_scores(net: str) -> None:
     settings = Settings(data=open_dataset(source, "train"), samples=32)
     for name in UNITS:
         found = score(model, coupling, name, settings)
-        assert not found.warnings, (name, found.warnings)
+        assert all("central difference" in w and net == "lstm" for w in found.warnings), (name, found.warnings)
         assert all(np.isfinite(values).all() and values.any() for values in found.values()), name
     for name in WEIGHTS:
         single = score_weights(model, coupling, name, settings)
-        assert not single.warnings, (name, single.warnings)
+        assert all("central difference" in w and net == "lstm" for w in single.warnings), (name, single.warnings)
         assert all(np.isfinite(single[weight]).all() for weight in single), name

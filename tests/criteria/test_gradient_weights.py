@@ -131,7 +131,7 @@ def shared_biases() -> tuple[Model, Coupling]:
     module = torch.nn.Sequential(
         torch.nn.Linear(6, 8), torch.nn.Tanh(), torch.nn.Linear(8, 8), torch.nn.Tanh(), torch.nn.Linear(8, 4)
     )
-    model, coupling = exported(module, 6)
+    model, _ = exported(module, 6)
     editor = model.edit()
     editor.set_weight("0.bias", np.full(8, 0.3, np.float32))
     for node in editor.proto.graph.node:

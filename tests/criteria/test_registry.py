@@ -87,10 +87,10 @@ def test_unknown_names_get_the_nearest() -> None:
 
 
 def test_a_criterion_that_needs_data_says_so(entry: pytest.MonkeyPatch) -> None:
-    install(entry, plugin(Criterion("taylor", "w * g", by_size, needs=("data",))))
+    install(entry, plugin(Criterion("slope", "w * g", by_size, needs=("data",))))
     model = from_proto(build([0]))
-    with pytest.raises(OptionError, match=r"(?s)criterion 'taylor' needs a dataset\n.*what they need: .*lap, .*l1, l2"):
-        score(model, couple(model), "taylor")
+    with pytest.raises(OptionError, match=r"(?s)criterion 'slope' needs a dataset\n.*what they need: .*lap, .*l1, l2"):
+        score(model, couple(model), "slope")
 
 
 class TestWhatWouldWork:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -24,6 +26,7 @@ from onnxprune.model import from_proto
 from tests.cli.conftest import mlp, model_of, weight
 from tests.explain.torch_side import close, gradients, net
 
+ROOT = Path(__file__).parents[2]
 CNNS = [("plain_cnn", "2.0", "2"), ("resnet_basic", "3.body.0.0", "3.body.0")]
 
 
@@ -107,7 +110,7 @@ class TestOtherNets:
 
     def test_keras(self) -> None:
         """NHWC pictures: the gradient has their layout, and is that of central differences."""
-        model = from_proto(onnx.load("examples/keras_digits.onnx"))
+        model = from_proto(onnx.load(ROOT / "examples" / "keras_digits.onnx"))
         view = look_at(model, couple(model))
         x = np.random.default_rng(0).random((2, 8, 8, 1)).astype(np.float32)
         layer = class_layer(view)

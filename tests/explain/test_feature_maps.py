@@ -12,6 +12,7 @@ from onnxprune.explain import View, default_layer, feature_maps, find_layer, loo
 from onnxprune.model import from_proto
 from tests.cli.conftest import mlp
 from tests.explain.torch_side import activations, close, net
+from tests.nets import NETS, export
 
 
 @pytest.mark.parametrize(
@@ -111,6 +112,15 @@ class TestLayers:
         _, view, _ = net("plain_cnn")
         layer = find_layer(view, "2.0")
         assert view.graph.shapes[layer.tensor][2:] == (8, 8)
+
+    def test_an_initial_state_is_not_what_a_recurrence_puts_out(self) -> None:
+        """It has as many cells, and its size follows from the input's, but no value of it does."""
+        model = from_proto(export("rnn_tanh", "dynamo"))
+        view = look_at(model, couple(model))
+        layer = find_layer(view, "rnn")
+        assert layer.tensor not in {"zeros", "getitem", "unsqueeze"}
+        found = feature_maps(view, NETS["rnn_tanh"].feeds(0), layer)
+        assert (found.statistics.deviation > 0).all()
 
     def test_unknown(self, small: View) -> None:
         with pytest.raises(OptionError, match=r"no layer `dense3`(.|\n)*Did you mean dense2, dense1"):

@@ -98,7 +98,7 @@ def is_nan(net: Net, h: str) -> str:
 
 
 def is_inf(net: Net, h: str) -> str:
-    infinite = net.op("Div", net.op("Relu", h), net.cast(net.const(0, np.int64)))
+    infinite = net.op("Exp", net.op("Mul", net.op("Relu", h), net.const(np.float32(1e6))))
     return net.cast(net.op("IsInf", infinite))
 
 

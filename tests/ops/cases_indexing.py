@@ -120,7 +120,7 @@ def one_hot() -> Case:
     def build() -> Model:
         net = Net()
         hot = net.op("OneHot", net.input(("n", "s"), np.int64), net.const(7, I64), net.const([0, 1], np.float32))
-        return net.model(net.dense(net.op("Relu", net.dense(hot, 7, HIDDEN)), HIDDEN, OUT))
+        return net.model(net.dense(net.op("Tanh", net.dense(hot, 7, HIDDEN)), HIDDEN, OUT))
 
     return Case(build, frozen="counts along it")
 

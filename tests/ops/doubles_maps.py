@@ -142,4 +142,20 @@ class GlobalLpPool(OpRun):
         return ((np.abs(x) ** p).sum(tuple(range(2, x.ndim)), keepdims=True) ** (1 / p),)
 
 
-MAPS: tuple[type[OpRun], ...] = (Conv, ConvTranspose, MaxPool, AveragePool, LpPool, GlobalLpPool)
+class Pad(OpRun):
+    """Negative numbers take elements away, which onnx's own does not know."""
+
+    def _run(
+        self, x: Array, pads: Array, value: Array | None = None, axes: Array | None = None, mode: str = "constant"
+    ) -> tuple[Array]:
+        at = range(x.ndim) if axes is None else [int(axis) % x.ndim for axis in axes]
+        ends = dict(zip(at, zip(*np.split(np.asarray(pads), 2), strict=True), strict=True))
+        both = [ends.get(axis, (0, 0)) for axis in range(x.ndim)]
+        x = x[tuple(slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in zip(x.shape, both, strict=True))]
+        grow = [(max(int(a), 0), max(int(b), 0)) for a, b in both]
+        if mode == "constant":
+            return (np.pad(x, grow, constant_values=0 if value is None else value.item()),)
+        return (np.pad(x, grow, mode),)
+
+
+MAPS: tuple[type[OpRun], ...] = (Conv, ConvTranspose, MaxPool, AveragePool, LpPool, GlobalLpPool, Pad)

@@ -19,9 +19,11 @@ def perceptron(hidden: int = 16, seed: int = 0, batch: int | str = "batch", drop
     """x (batch, 6) -> Gemm, Relu, Gemm -> scores (batch, 3)."""
     rng = np.random.default_rng(seed)
     arrays = {
-        "w1": rng.standard_normal((6, hidden)) / 2, "b1": np.zeros(hidden), "w2": rng.standard_normal((hidden, CLASSES)) / 2,
+        "w1": rng.standard_normal((6, hidden)) / 2,
+        "b1": np.zeros(hidden),
+        "w2": rng.standard_normal((hidden, CLASSES)) / 2,
         "b2": np.zeros(CLASSES),
-    }  # fmt: skip
+    }
     nodes = [helper.make_node("Gemm", ["x", "w1", "b1"], ["a"], name="dense1"), helper.make_node("Relu", ["a"], ["h"])]
     if dropout:
         arrays["share"] = np.array(dropout)

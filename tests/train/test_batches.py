@@ -94,7 +94,7 @@ class TestAugmentation:
         ("function", "words"),
         [
             (lambda feeds, _labels, _rng: feeds, "the augmentation failed: ValueError"),
-            (lambda feeds, labels, _rng: (1 / 0, labels), "the augmentation failed: ZeroDivisionError"),
+            (lambda _feeds, labels, _rng: (1 / 0, labels), "the augmentation failed: ZeroDivisionError"),
             (lambda _feeds, labels, _rng: ({}, labels), "returned nothing for the input `x`"),
             (lambda feeds, labels, _rng: ({"x": feeds["x"][:, :2]}, labels), r"float32 \(4, 2\) for the input `x`"),
             (lambda feeds, labels, _rng: ({"x": feeds["x"].astype(float)}, labels), "returned float64"),

@@ -22,7 +22,7 @@ from onnxprune.train.history import History
 from onnxprune.train.stops import Watch
 from tests.train.nets import dataset, noisy, perceptron, same_weights
 
-DROPOUT = 0.0
+DROPOUT = 0.2
 ROOT = Path(__file__).parents[2]
 RUN: dict[str, Any] = {
     "threads": 1, "provider": "cpu", "batch": 20, "epochs": 4, "rate": 0.02, "augment": noisy, "every": 2,
@@ -118,6 +118,24 @@ class TestGoingOn:
         assert all(np.isfinite(array).all() for array in load_checkpoint(tmp_path / "c.npz").state.values())
 
 
+    def test_a_disk_that_is_full_later_does_not_end_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        written: list[int] = []
+        original = Checkpoint.save
+
+        def full(self: Checkpoint, path: Path) -> None:
+            written.append(1)
+            if len(written) > 2:
+                raise DataError(f"{path}: cannot write the checkpoint: No space left on device", "")
+            original(self, path)
+
+        monkeypatch.setattr(Checkpoint, "save", full)
+        found = run(checkpoint=tmp_path / "c.npz")
+        assert found.stopped == "max epochs"
+        assert "The last checkpoint is an old one: " in found.notes[-1]
+        assert "No space left on device" in found.notes[-1]
+        assert load_checkpoint(tmp_path / "c.npz").position.epoch == 2
+
+
 class TestKeptEpochs:
     def test_weights_at(self, tmp_path: Path) -> None:
         file = tmp_path / "c.npz"
@@ -156,7 +174,7 @@ class TestRefused:
             ({"seed": 3}, r"seed \(3, was 0\)"),
             ({"batch": 10, "rate": 1.0}, r"learning rate \(1.0, was 0.02\), another batch size \(10, was 20\)"),
             ({"epochs": 9}, r"number of epochs \(9, was 4\)"),
-            ({"schedule": "linear"}, r"schedule \(linear, was cosine\)"),
+            ({"schedule": "linear"}, r"schedule \(linear, was one-cycle\)"),
             ({"optimizer": Optimizer("sgd")}, r"optimizer \(kind=sgd"),
             ({"augment": None}, r"augmentation \(none, was"),
             ({"freeze": ("w1",)}, "frozen weights"),
@@ -180,7 +198,7 @@ class TestRefused:
     @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut off"])
     def test_a_file_that_is_none(self, content: bytes, tmp_path: Path) -> None:
         (tmp_path / "c.npz").write_bytes(content)
-        with pytest.raises(DataError, match="c.npz: not the checkpoint of a training"):
+        with pytest.raises(DataError, match=r"c\.npz: not the checkpoint of a training"):
             run(checkpoint=tmp_path / "c.npz", resume=True)
 
     def test_another_npz(self, tmp_path: Path) -> None:

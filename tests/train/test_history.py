@@ -36,7 +36,7 @@ class TestFiles:
     @pytest.mark.parametrize("text", ["", "[]", "{}", '{"onnxprune_history": 99}', '{"onnxprune_history": 1}'])
     def test_a_file_that_is_none(self, text: str, tmp_path: Path) -> None:
         (tmp_path / "h.json").write_text(text)
-        with pytest.raises(DataError, match="h.json: not the history of a training"):
+        with pytest.raises(DataError, match=r"h\.json: not the history of a training"):
             load_history(tmp_path / "h.json")
 
     def test_no_file(self, tmp_path: Path) -> None:

@@ -1,0 +1,54 @@
+"""The figures that were promised: the digits CNN from fresh weights, and back after 80% of its units are gone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from onnxprune.data import Dataset, open_dataset
+from onnxprune.evaluate import evaluate
+from onnxprune.experiment import prune
+from onnxprune.model import Model, load
+from onnxprune.train import initialise, train
+
+ROOT = Path(__file__).parents[2]
+NET = ROOT / "examples" / "digits_cnn.onnx"
+DATA = ROOT / "onnxprune" / "demo_data" / "digits.npz"
+
+
+@pytest.fixture(scope="module")
+def parts() -> tuple[Dataset, Dataset]:
+    return open_dataset(DATA, "train"), open_dataset(DATA, "test")
+
+
+@pytest.fixture(scope="module")
+def small() -> Model:
+    return prune(load(NET), ratio=0.8, round_to=1, measure=False).model
+
+
+def accuracy(model: Model, data: Dataset) -> float:
+    return evaluate(model, data, curves="none").value("accuracy")
+
+
+def test_from_fresh_weights(parts: tuple[Dataset, Dataset]) -> None:
+    model, _ = initialise(load(NET))
+    found = train(model, parts[0], validation=parts[1], target=("accuracy", 0.98))
+    assert found.stopped == "target accuracy"
+    assert accuracy(found.model, parts[1]) >= 0.98
+
+
+def test_back_by_fine_tuning(parts: tuple[Dataset, Dataset], small: Model) -> None:
+    before = accuracy(load(NET), parts[1])
+    assert accuracy(small, parts[1]) < 0.5
+    found = train(small, parts[0], validation=parts[1], target=("accuracy", before - 0.01))
+    assert found.stopped == "target accuracy"
+    assert accuracy(found.model, parts[1]) >= before - 0.01
+
+
+def test_back_by_distillation_without_labels(parts: tuple[Dataset, Dataset], small: Model) -> None:
+    original = load(NET)
+    bare, held = (replace(part, labels=None) for part in parts)
+    found = train(small, bare, validation=held, teacher=original, epochs=30)
+    assert accuracy(found.model, parts[1]) >= accuracy(original, parts[1]) - 0.015
