@@ -85,14 +85,14 @@ def differentiated(model: Model, *, training: bool = False, in_double: bool = Fa
 
 
 def _varying(graph: Graph) -> set[str]:
-    """Tensors that the outputs depend on by more than their sizes, read outside of bodies."""
+    """Tensors that the outputs depend on by more than sizes and positions, read outside of bodies."""
     live = {*graph.outputs, *(name for node in graph.nodes if len(node.where) > 1 for name in node.inputs)}
     read: set[str] = set()
     for node in reversed(graph.nodes):
         if len(node.where) > 1 or (live.isdisjoint(node.outputs) and not node.bodies):
             continue
         rule = rule_for(node.domain, node.op)
-        names = {n for k, n in enumerate(node.inputs) if rule is None or rule.role(k) is not Role.SHAPE}
+        names = {n for k, n in enumerate(node.inputs) if rule is None or rule.role(k) not in (Role.SHAPE, Role.INDEX)}
         read |= names
         live |= names
     return read

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 import onnx
 from onnx import helper
 
-from onnxprune._graphs import keep_outputs, refill, used_names
+from onnxprune._graphs import keep_outputs, refill, used_names, weave
 from onnxprune.autodiff.prepare import Shapes, analysed, prepare
 from onnxprune.model import Model
 from onnxprune.ops.emitter import Value
@@ -61,9 +61,11 @@ def build(tape: Tape, outputs: Iterable[Value], *, parameters: Collection[str] =
         while len(proto.output) <= k:
             proto.output.append("")
         proto.output[k] = name
+    weave(graph, {}, {tape.graph.nodes[number].where: made.nodes for number, made in tape.replaced.items()})
     graph.node.extend(tape.nodes)
-    for name, array in tape.constants.items():
-        editor.set_weight(name, array)
+    for written in (tape, *tape.replaced.values()):
+        for name, array in written.constants.items():
+            editor.set_weight(name, array)
     known = {entry.domain for entry in editor.proto.opset_import}
     for domain, version in tape.domains.items():
         if domain not in known:

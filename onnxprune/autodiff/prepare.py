@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import onnx
 from onnx import version_converter
 
 from onnxprune._graphs import find_node, refill, weave
+from onnxprune.autodiff.parts import split_up
 from onnxprune.errors import UnsupportedModel
 from onnxprune.graph import PRIMES, Graph, dynamic_dims
 from onnxprune.model import Model, from_proto
@@ -70,9 +72,10 @@ def prepare(
             how = None if rule is None or len(node.where) > 1 else _other_form(rule, training=changes)
             if how is not None:
                 chosen[node.number] = how
-        if not chosen:
+        joined = {} if number else split_up(tape)
+        if not chosen and not joined:
             break
-        changed = _taken_apart(model, graph, tape, chosen)
+        changed = _taken_apart(model, graph, tape, chosen, joined)
         if changed is model:
             break
         model = changed
@@ -85,10 +88,14 @@ def _other_form(rule: Rule, *, training: bool) -> Callable[[Node, Tape], Sequenc
 
 
 def _taken_apart(
-    model: Model, graph: Graph, tape: Tape, chosen: Mapping[int, Callable[[Node, Tape], Sequence[Value | None]]]
+    model: Model,
+    graph: Graph,
+    tape: Tape,
+    chosen: Mapping[int, Callable[[Node, Tape], Sequence[Value | None]]],
+    joined: Mapping[tuple[int | str, ...], Sequence[onnx.NodeProto]],
 ) -> Model:
     """The model with other nodes in the place of some; the same one where all stay as they are."""
-    instead: dict[tuple[int | str, ...], list[onnx.NodeProto]] = {}
+    instead = dict(joined)
     for node in graph.nodes:
         if node.number not in chosen:
             continue
@@ -136,27 +143,46 @@ def analysed(model: Model, shapes: Shapes | None = None) -> tuple[Graph, Graph |
     return first, assign(_declaring(model, second, picked, PRIMES[1]), sizes, fixed=fixed)
 
 
-def _picked(graph: Graph) -> dict[str, tuple[int, int]]:
-    """Tensors of which one size depends on data: that axis, and the number of the operator that picks."""
-    found: dict[str, tuple[int, int]] = {}
-    pickers = [node for node in graph.nodes if node.op in PICKS and not node.domain and len(node.where) == 1]
-    for number, node in enumerate(pickers):
+def _picked(graph: Graph) -> dict[str, tuple[tuple[int, ...], int]]:
+    """Tensors some of whose sizes depend on data: those axes, and the number of the operator that decides."""
+    data = set(graph.inputs)
+    for node in graph.nodes:
+        if node.op not in ("Shape", "Size") and not data.isdisjoint(node.inputs):
+            data.update(node.outputs)
+    found: dict[str, tuple[tuple[int, ...], int]] = {}
+    for node in graph.nodes:
+        if node.domain or len(node.where) > 1:
+            continue
         for k, output in enumerate(node.outputs):
-            shape = graph.shape(output) if output else None
-            if shape and k != WHOLE:
-                axis = int(node.attrs.get("axis", PICKS[node.op])) if not k else 0
-                found[output] = axis % len(shape), number
+            axes = _picked_axes(graph, node, k, data) if graph.shape(output) else ()
+            if axes:
+                found[output] = axes, node.number
     return found
 
 
-def _declaring(model: Model, graph: Graph, picked: Mapping[str, tuple[int, int]], primes: Sequence[int]) -> Model:
+def _picked_axes(graph: Graph, node: Node, k: int, data: Collection[str]) -> tuple[int, ...]:
+    """Axes of output ``k`` whose size depends on data."""
+    rank = len(graph.shapes[node.output(k)])
+    if node.op in PICKS and k != WHOLE:
+        return (int(node.attrs.get("axis", PICKS[node.op])) % rank if not k else 0,)
+    if node.op == "Slice" and any(name in data for name in node.inputs[1:3]):
+        axes = graph.value(node.input(3)) if node.input(3) else np.arange(graph.shapes[node.inputs[1]][0])
+        return () if axes is None else tuple(int(axis) % rank for axis in axes)
+    return ()
+
+
+def _declaring(
+    model: Model, graph: Graph, picked: Mapping[str, tuple[tuple[int, ...], int]], primes: Sequence[int]
+) -> Model:
     """The model with sizes of that kind declared: primes, from the end of the list, one for each operator."""
     editor = model.edit()
     proto = editor.proto.graph
     refill(proto.value_info, [value for value in proto.value_info if value.name not in picked])
-    for name, (axis, number) in picked.items():
+    order = sorted({number for _, number in picked.values()})
+    for name, (axes, number) in picked.items():
         shape = list(graph.shapes[name])
-        shape[axis] = primes[-1 - number % len(primes)]
+        for axis in axes:
+            shape[axis] = primes[-1 - order.index(number) % len(primes)]
         proto.value_info.append(onnx.helper.make_tensor_value_info(name, graph.dtypes[name], shape))
     return editor.build()
 

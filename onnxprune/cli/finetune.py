@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -58,6 +59,11 @@ from onnxprune.train import KEEP_ZEROS, MASKED, Saving
 
 __all__ = ["finetune", "register", "train"]
 
+# What `train` takes as it is.
+PASSED = (
+    "epochs", "batch", "rate", "schedule", "clip", "batchnorm", "delta_loss", "patience", "metric", "ignore_label",
+    "samples", "seed", "provider", "threads",
+)  # fmt: skip
 FINETUNE = examples(
     "onnxprune finetune small.onnx --data digits.npz -o tuned.onnx",
     "onnxprune finetune small.onnx --data photos/ -o tuned.onnx --teacher model.onnx --epochs 5",
@@ -117,18 +123,7 @@ def finetune(
     json: JsonOption = False,
 ) -> None:
     """Train a pruned model further, on labels or on what the original says, until it is as good as it was."""
-    check_environment(provider, threads)
-    saving = Saving(checkpoint, duration("--checkpoint-every", checkpoint_every), epochs_of(keep_epochs))
-    options = {
-        "epochs": epochs, "batch": batch, "rate": rate, "optimizer": optimizer_of(optimizer, momentum, weight_decay),
-        "schedule": schedule, "clip": clip, "freeze": tuple(freeze or ()), "batchnorm": batchnorm,
-        "target": target_of(target), "delta_loss": delta_loss, "patience": patience,
-        "time_limit": None if time_limit is None else duration("--time-limit", time_limit), "metric": metric,
-        "ignore_label": ignore_label, "samples": samples, "augment": augmentation(augment),
-        "masks": KEEP_ZEROS if keep_zeros else MASKED, "seed": seed, "provider": provider, "threads": threads,
-    }  # fmt: skip
-    job = Job("finetune", model, out, data, validation, teacher, loss, saving, resume, history, plot, options)
-    run_job(job, verbose=verbose, json=json)
+    _run("finetune", locals(), fresh=False)
 
 
 def train(
@@ -176,15 +171,24 @@ def train(
     json: JsonOption = False,
 ) -> None:
     """Train a model from its weights as they are, or from fresh ones (--init), without another framework."""
-    check_environment(provider, threads)
-    saving = Saving(checkpoint, duration("--checkpoint-every", checkpoint_every), epochs_of(keep_epochs))
+    _run("train", locals(), fresh=init)
+
+
+def _run(command: str, given: Mapping[str, Any], *, fresh: bool) -> None:
+    """Make values of the options, which both commands have, and do the work. ``given``: by name of the argument."""
+    check_environment(given["provider"], given["threads"])
+    limit = given["time_limit"]
     options = {
-        "epochs": epochs, "batch": batch, "rate": rate, "optimizer": optimizer_of(optimizer, momentum, weight_decay),
-        "schedule": schedule, "clip": clip, "freeze": tuple(freeze or ()), "batchnorm": batchnorm,
-        "target": target_of(target), "delta_loss": delta_loss, "patience": patience,
-        "time_limit": None if time_limit is None else duration("--time-limit", time_limit), "metric": metric,
-        "ignore_label": ignore_label, "samples": samples, "augment": augmentation(augment),
-        "masks": KEEP_ZEROS if keep_zeros else MASKED, "seed": seed, "provider": provider, "threads": threads,
-    }  # fmt: skip
-    job = Job("train", model, out, data, validation, teacher, loss, saving, resume, history, plot, options, fresh=init)
-    run_job(job, verbose=verbose, json=json)
+        **{name: given[name] for name in PASSED},
+        "optimizer": optimizer_of(given["optimizer"], given["momentum"], given["weight_decay"]),
+        "freeze": tuple(given["freeze"] or ()),
+        "target": target_of(given["target"]),
+        "time_limit": None if limit is None else duration("--time-limit", limit),
+        "augment": augmentation(given["augment"]),
+        "masks": KEEP_ZEROS if given["keep_zeros"] else MASKED,
+    }
+    seconds = duration("--checkpoint-every", given["checkpoint_every"])
+    saving = Saving(given["checkpoint"], seconds, epochs_of(given["keep_epochs"]))
+    files = {name: given[name] for name in ("model", "out", "data", "validation", "teacher", "loss", "history", "plot")}
+    job = Job(command, **files, saving=saving, resume=given["resume"], options=options, fresh=fresh)
+    run_job(job, verbose=given["verbose"], json=given["json"])

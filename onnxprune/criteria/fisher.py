@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from onnxprune.criteria.base import Criterion, Settings, UnitScores, WeightScores
 from onnxprune.criteria.gradient_runs import of_units, of_weights, trainable
-from onnxprune.criteria.gradient_scores import per_weight, units_completed
-from onnxprune.criteria.slices import linear_weights, real_array
+from onnxprune.criteria.gradient_scores import finite_array, per_weight, units_completed
+from onnxprune.criteria.slices import linear_weights
 from onnxprune.model import Model
 from onnxprune.ops.emitter import Value
 from onnxprune.ops.tape import Tape
@@ -59,7 +59,7 @@ def fisher_of_weights(model: Model, coupling: Coupling, settings: Settings) -> W
         for name, gradient in gradients.items():
             part = np.square(gradient.astype(np.float32))
             totals[name] = totals[name] + part if name in totals else part
-    sizes = {name: real_array(model, coupling.graph, name) for name in totals}
+    sizes = {name: finite_array(model, coupling.graph, name) for name in totals}
     found = {name: t * np.square(sizes[name]) / np.float32(2 * max(count, 1)) for name, t in totals.items()}
     return per_weight(model, coupling, linear_weights(coupling.graph), found, ran)
 

@@ -5,7 +5,7 @@
 with g the gradient of the mean loss over all samples and H its Hessian. The gradient graph is made of operators that
 models are made of, so it is differentiated once more: z = <g_batch, g> for the fixed vector g, and dz/dw = H_batch g,
 which adds up over batches. That takes two passes over the samples. Where an operator of the gradient graph has no rule,
-the product is the central difference (g(w + e g) - g(w - e g)) / 2e.
+or onnxruntime cannot run the result, the product is the central difference (g(w + e g) - g(w - e g)) / 2e.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from onnxprune.autodiff import backward, build, declared_input
 from onnxprune.autodiff.prepare import analysed
 from onnxprune.criteria.base import Settings
 from onnxprune.criteria.gradient_runs import Differentiated, Written, mean_gradients, of_weights, ready, write_weights
-from onnxprune.errors import UnsupportedModel
+from onnxprune.errors import ModelError, UnsupportedModel
 from onnxprune.model import Model
 from onnxprune.ops.emitter import Value
 from onnxprune.ops.tape import Tape
@@ -55,10 +55,10 @@ def gradient_flow(model: Model, settings: Settings, names: Sequence[str]) -> Flo
         return Flow({}, ran)
     try:
         again, vectors = _differentiated_again(model, settings, ran, g)
-    except UnsupportedModel as error:
+        product = mean_gradients(again, settings, vectors)
+    except (UnsupportedModel, ModelError) as error:  # onnxruntime has trouble with some graphs of that kind
         words = f"H g is a central difference of gradients, good to about three digits: {str(error).splitlines()[0]}"
         return Flow(_difference(model, settings, ran, g), ran, (words,))
-    product = mean_gradients(again, settings, vectors)
     return Flow({name: product.get(name, np.zeros_like(values)) for name, values in g.items()}, ran)
 
 

@@ -19,7 +19,7 @@ from onnxprune.model import Model
 from onnxprune.nodes import Node
 from onnxprune.values import Coupling
 
-__all__ = ["per_unit", "per_weight", "units_completed"]
+__all__ = ["finite_array", "per_unit", "per_weight", "units_completed"]
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -85,12 +85,18 @@ def per_weight(
     def compute(name: str) -> Array:
         if name in values:
             return np.nan_to_num(values[name], nan=0.0)
-        size = np.abs(np.nan_to_num(real_array(model, graph, name), nan=0.0))
+        size = np.abs(finite_array(model, graph, name))
         return np.asarray(size * (top / max(float(size.max(initial=0.0)), np.finfo(np.float64).tiny)), np.float32)
 
     said = [f"{UNSEEN.replace('groups', 'weights')}: {listed(missing)}; they are scored by |w|"] if missing else []
     warnings = (*ran.warnings, *_in_the_way(ran.blocked, missing), *said, *broken(model, graph, names))
     return WeightScores(names, compute, warnings=warnings)
+
+
+def finite_array(model: Model, graph: Graph, name: str) -> Array:
+    """The real values of a constant, 0 where they are NaN or Inf: the bound of a mask is no weight."""
+    values = real_array(model, graph, name)
+    return values if np.isfinite(values).all() else np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _in_the_way(blocked: Mapping[str, Node], names: list[str]) -> list[str]:

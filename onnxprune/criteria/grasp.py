@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from onnxprune.criteria.base import Criterion, Settings, UnitScores, WeightScores
 from onnxprune.criteria.gradient_flow import Flow, gradient_flow
 from onnxprune.criteria.gradient_runs import trainable
-from onnxprune.criteria.gradient_scores import per_unit, per_weight
-from onnxprune.criteria.slices import linear_weights, real_array
+from onnxprune.criteria.gradient_scores import finite_array, per_unit, per_weight
+from onnxprune.criteria.slices import linear_weights
 from onnxprune.model import Model
 from onnxprune.values import Coupling
 
@@ -47,7 +47,7 @@ def grasp_of_weights(model: Model, coupling: Coupling, settings: Settings) -> We
 def flows(model: Model, coupling: Coupling, settings: Settings) -> tuple[dict[str, Array], Flow]:
     """Constant -> w (H g)."""
     flow = gradient_flow(model, settings, trainable(coupling))
-    return {name: hg * real_array(model, coupling.graph, name) for name, hg in flow.product.items()}, flow
+    return {name: hg * finite_array(model, coupling.graph, name) for name, hg in flow.product.items()}, flow
 
 
 CRITERIA = (

@@ -29,9 +29,9 @@ def _has_batchnorm(coupling: Coupling, settings: Settings) -> bool:
 
 
 def _has_gradients(coupling: Coupling, settings: Settings) -> bool:
-    """Whether gradients get to a weight of any group."""
+    """Whether gradients get to any group."""
     blocked = out_of_reach(coupling.graph)
-    return any(m.tensor not in blocked for group in coupling.groups for m in group.weights)
+    return not coupling.groups or any(m.tensor not in blocked for group in coupling.groups for m in group.members)
 
 
 def _in_the_way(coupling: Coupling) -> str:

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from onnxprune.criteria.base import Criterion, Settings, UnitScores, WeightScores
 from onnxprune.criteria.gradient_runs import Differentiated, mean_gradients, of_weights, trainable
-from onnxprune.criteria.gradient_scores import per_unit, per_weight
-from onnxprune.criteria.slices import linear_weights, real_array
+from onnxprune.criteria.gradient_scores import finite_array, per_unit, per_weight
+from onnxprune.criteria.slices import linear_weights
 from onnxprune.model import Model
 from onnxprune.values import Coupling
 
@@ -45,7 +45,7 @@ def _products(model: Model, coupling: Coupling, settings: Settings) -> tuple[dic
     """Constant -> |g w|."""
     ran = of_weights(model, settings, trainable(coupling))
     means = mean_gradients(ran, settings)
-    return {name: np.abs(g * real_array(model, coupling.graph, name)) for name, g in means.items()}, ran
+    return {name: np.abs(g * finite_array(model, coupling.graph, name)) for name, g in means.items()}, ran
 
 
 CRITERIA = (

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from onnxprune.criteria.base import Criterion, Settings, UnitScores, WeightScores
 from onnxprune.criteria.gradient_runs import Differentiated, of_units, of_weights, trainable
-from onnxprune.criteria.gradient_scores import per_unit, per_weight, units_completed
-from onnxprune.criteria.slices import linear_weights, real_array
+from onnxprune.criteria.gradient_scores import finite_array, per_unit, per_weight, units_completed
+from onnxprune.criteria.slices import linear_weights
 from onnxprune.model import Model
 from onnxprune.ops.emitter import Value
 from onnxprune.ops.tape import Tape
@@ -68,7 +68,7 @@ def _squares(model: Model, coupling: Coupling, settings: Settings) -> tuple[dict
         for name, gradient in gradients.items():
             part = np.square(gradient.astype(np.float32) / np.float32(samples))
             totals[name] = totals[name] + part if name in totals else part
-    sizes = {name: real_array(model, coupling.graph, name) for name in totals}
+    sizes = {name: finite_array(model, coupling.graph, name) for name in totals}
     return {name: total * np.square(sizes[name]) / np.float32(count) for name, total in totals.items()}, ran
 
 

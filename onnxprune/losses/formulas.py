@@ -31,14 +31,20 @@ class Part:
 
 
 def cross_entropy(
-    t: Emitter, z: Value, axis: int, labels: Value, class_weights: Sequence[float] | None, smoothing: float
+    t: Emitter,
+    z: Value,
+    axis: int,
+    labels: Value,
+    classes: int,
+    *,
+    class_weights: Sequence[float] | None = None,
+    smoothing: float = 0.0,
 ) -> Part:
     """``-sum_c t_c log softmax(z)_c`` with ``t = (1 - s) w_y onehot(y) + s w / C``, gradient ``sum(t) softmax(z) - t``.
 
     ``labels``: (N, positions) class numbers y, negative where they do not count. Divided by the sum of ``w_y``.
     """
     axis %= z.rank
-    classes = z.known[axis]
     rest = [t.dim(z, a) for a in range(z.rank) if a != axis]
     given = t.reshape(labels, rest)
     y = t.binary("Max", given, 0)

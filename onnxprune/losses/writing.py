@@ -73,7 +73,10 @@ def _part(t: Tape, term: Term, head: Scores, rows: Value | None) -> Part:
     sizes = _columns(t, z, term.axis if integers else None)
     targets = _input(t, term.feed, INT64 if integers else z.dtype, sizes)
     if loss.kind == "cross-entropy" and term.axis is not None:
-        return formulas.cross_entropy(t, z, term.axis, targets, loss.class_weights, loss.label_smoothing)
+        classes = term.layout.classes if term.layout else z.known[term.axis]
+        return formulas.cross_entropy(
+            t, z, term.axis, targets, classes, class_weights=loss.class_weights, smoothing=loss.label_smoothing
+        )
     if loss.kind == "binary-cross-entropy":
         return formulas.binary_cross_entropy(t, z, targets)
     if rows is None:

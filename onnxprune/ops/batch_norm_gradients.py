@@ -15,7 +15,7 @@ import numpy as np
 
 from onnxprune.graph import Node
 from onnxprune.ops.emitter import Value
-from onnxprune.ops.normalization_gradients import count, rstd_of
+from onnxprune.ops.normalization_gradients import DOUBLE, FLOAT, count, rstd_of
 from onnxprune.ops.tape import Tape
 
 __all__ = ["train_batch_norm", "vjp_batch_norm"]
@@ -42,7 +42,7 @@ def vjp_batch_norm(node: Node, t: Tape) -> Cotangents:
 def _frozen(node: Node, t: Tape) -> Cotangents:
     """dx = dy scale rstd: the operator itself, applied to dy without mean and bias."""
     x, scale, _, mean, variance = _inputs(node, t)
-    dy, zero = t.dy(node), _constant(t, scale, 0.0)
+    dy, zero = t.cast(t.dy(node), x.dtype), _constant(t, scale, 0.0)
     epsilon = _epsilon(node)
     dx = dscale = dmean = dvariance = None
     if t.needs(node, 0):
@@ -60,7 +60,7 @@ def _frozen(node: Node, t: Tape) -> Cotangents:
 def _through_batch(node: Node, t: Tape, own: _Batch) -> Cotangents:
     """dx = scale rstd (dy - mean(dy) - xhat mean(dy xhat)), as one affine map of dy and one of x - mean."""
     x, scale, _, _, _ = _inputs(node, t)
-    dy, axes = t.dy(node), _others(x)
+    dy, axes = t.cast(t.dy(node), x.dtype), _others(x)
     rstd = rstd_of(t, own.variance, _epsilon(node))
     total = t.sum(dy, axes)
     dscale = (t.sum(dy * own.centred, axes) - own.rest * total) * rstd
@@ -69,7 +69,9 @@ def _through_batch(node: Node, t: Tape, own: _Batch) -> Cotangents:
     number, slope = count(t, x, axes), scale * rstd
     pull, push = slope * rstd * dscale / number, slope * total / number
     momentum = float(node.attrs.get("momentum", 0.9))
-    new_mean, new_variance = (t.known_dy(node, k) for k in (1, 2))
+    new_mean, new_variance = (
+        None if new is None else t.cast(new, x.dtype) for new in map(t.known_dy, (node,) * 2, (1, 2))
+    )
     if new_mean is not None:
         push = push - new_mean * (1.0 - momentum) / number
     if new_variance is not None:
@@ -92,11 +94,14 @@ def train_batch_norm(node: Node, t: Tape) -> Cotangents:
     keep = float(node.attrs.get("momentum", 0.9))
     number = t.op("Max", *_numbers(t, count(t, x, _others(x)), 2.0, x.dtype), sizes=())
     unbiased = own.variance * (number / (number - 1.0))
-    for k, old, new in ((3, mean, own.mean), (4, variance, unbiased)):
-        if node.inputs[k] in t.graph.weights:
-            t.updates[node.inputs[k]] = t.cast(_blend(old, new, keep), t.input(node, k).dtype).name
-    return y, *(
-        _blend(old, new, keep) if node.output(k) else None
+    for k, new in ((3, own.mean), (4, unbiased)):
+        name = t.reads(node)[k]
+        if name in t.graph.weights:
+            kind, before = t.tensor(name).dtype, t.updates.get(name)  # by a layer that shares them
+            old = t.tensor(name) if before is None else Value(t, before, new.sizes, kind)
+            t.updates[name] = _blend(old, t.cast(new, kind), keep).name
+    return t.cast(y, t.output(node).dtype), *(
+        t.cast(_blend(old, new, keep), t.output(node, k).dtype) if node.output(k) else None
         for k, old, new in ((1, mean, own.mean), (2, variance, own.variance))
     )
 
@@ -145,9 +150,9 @@ def _constant(t: Tape, like: Value, value: float) -> Value:
 
 
 def _inputs(node: Node, t: Tape) -> tuple[Value, Value, Value, Value, Value]:
-    """x, scale, bias, mean and variance, all of the type of x."""
-    x = t.input(node, 0)
-    scale, bias, mean, variance = (t.cast(t.input(node, k), x.dtype) for k in range(1, 5))
+    """x, scale, bias, mean and variance, in float32 or wider."""
+    kind = DOUBLE if t.input(node, 0).dtype == DOUBLE else FLOAT
+    x, scale, bias, mean, variance = (t.cast(t.input(node, k), kind) for k in range(5))
     return x, scale, bias, mean, variance
 
 

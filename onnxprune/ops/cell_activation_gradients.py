@@ -54,19 +54,26 @@ def activations(node: Node) -> list[tuple[Activation, ...]]:
 # The products y v and v y below are in that order so that onnxruntime finds i g and o h(c) of an LSTM computed already.
 
 
-def _sigmoid(x: Value, _: float, __: float) -> Applied:
-    y = x.emitter.unary("Sigmoid", x)
-
+def _sigmoid_slope(y: Value) -> Slope:
     def slope(v: Value) -> Value:
         part = y * v
         return part - part * y
 
-    return y, slope
+    return slope
+
+
+def _tanh_slope(y: Value) -> Slope:
+    return lambda v: v - v * y * y
+
+
+def _sigmoid(x: Value, _: float, __: float) -> Applied:
+    y = x.emitter.unary("Sigmoid", x)
+    return y, _sigmoid_slope(y)
 
 
 def _tanh(x: Value, _: float, __: float) -> Applied:
     y = x.emitter.unary("Tanh", x)
-    return y, lambda v: v - v * y * y
+    return y, _tanh_slope(y)
 
 
 def _relu(x: Value, _: float, __: float) -> Applied:
@@ -128,3 +135,4 @@ FUNCTIONS: dict[str, Callable[[Value, float, float], Applied]] = {
     "softsign": _softsign,
     "softplus": _softplus,
 }
+SLOPES: dict[str, Callable[[Value], Slope]] = {"sigmoid": _sigmoid_slope, "tanh": _tanh_slope}  # from the values

@@ -138,4 +138,5 @@ def _links_along(windows: Windows, axis: int, before: int, after: int) -> NDArra
     """The same of one axis: (taps, before, after)."""
     start = np.arange(after) * windows.strides[axis] - windows.begin[axis]
     at = start + np.arange(windows.kernel[axis])[:, None] * windows.dilations[axis]
-    return (np.arange(before)[:, None] == at[:, None, :]).astype(np.float64)
+    links: NDArray[np.float64] = np.equal(np.arange(before)[:, None], at[:, None, :]).astype(np.float64)
+    return links

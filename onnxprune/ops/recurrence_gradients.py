@@ -53,7 +53,7 @@ def side_by_side(t: Tape, works: Sequence[Generator[Loop, Results, Found]]) -> l
             return ready
 
 
-def scan(t: Tape, loops: Sequence[Loop]) -> list[Results]:
+def scan(t: Emitter, loops: Sequence[Loop]) -> list[Results]:
     """For each loop its last states, and what its steps put out, in the order of the inputs. All are equally long."""
     body = t.inner()
     before = [[Value(body, body.fresh("state"), s.sizes, s.dtype) for s in loop.states] for loop in loops]
@@ -109,6 +109,19 @@ class Found:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """Of all steps of one direction, (T, B, H) each: gates, the cell state, its activation, and the hidden state."""
+
+    i: Value
+    o: Value
+    f: Value
+    g: Value
+    cell: Value
+    active: Value
+    hidden: Value
+
+
+@dataclass(frozen=True)
 class Direction:
     """One direction of a layer, in the order in which it goes through time. T steps, B samples, I inputs, H cells.
 
@@ -131,6 +144,7 @@ class Direction:
     dy: Value | None  # (T, B, H)
     dh: Value | None  # (B, H): of the last hidden state, where dy does not hold it
     dc: Value | None  # the same of the cell state; (T, B, H) where sequences differ in length
+    kept: Kept | None = None
 
     @property
     def cells(self) -> int:
@@ -219,9 +233,13 @@ def _turned(t: Emitter, values: Value, lengths: Value) -> Value:
     return t.op("ReverseSequence", values, lengths, sizes=values.sizes, time_axis=0, batch_axis=1)
 
 
-def directions(node: Node, t: Tape) -> list[Direction]:
+def directions(node: Node, t: Tape, kept: Sequence[Kept] | None) -> list[Direction]:
     """The directions of a layer: from the inputs of its node, its states of all steps, and its cotangents."""
-    return _Layer(node, t).directions()
+    layer = _Layer(node, t)
+    if kept is not None:
+        return [layer.direction(d, way.hidden, way) for d, way in enumerate(kept)]
+    y = layer.hidden()
+    return [layer.direction(d, layer.of(y, 1, d), None) for d in range(len(layer.functions))]
 
 
 class _Layer:
@@ -249,39 +267,30 @@ class _Layer:
         live, last = (t.unsqueeze(mark, [2]) for mark in marks)
         return live, last
 
-    def directions(self) -> list[Direction]:
-        """As the node goes through time."""
-        t, node = self.t, self.node
-        y = self.arranged(self._hidden(), (1, 2, 0, 3))
-        dy = t.known_dy(node, 0)
-        dy = None if dy is None else self.arranged(dy, (1, 2, 0, 3))
-        states = [t.optional(node, k) for k in (H0, C0)] + [t.known_dy(node, k) for k in (1, 2)]
-        return [
-            self._direction(d, y, dy, [s and self.arranged(s, (1, 0, 2)) for s in states])
-            for d in range(len(self.functions))
-        ]
-
-    def _hidden(self) -> Value:
-        """Y, which the node gets where it has none."""
+    def hidden(self) -> Value:
+        """Y with time first; the node gets it where it has none."""
         found = self.t.ask(self.node, 0, dtype=self.x.dtype)
         steps, batch = self.x.known[:2]
         sizes: Sizes = (steps, len(self.functions), batch, self.cells)
         if self.node.attrs.get("layout", 0):
             sizes = (batch, steps, len(self.functions), self.cells)
-        return replace(found, sizes=sizes)
+        return self.arranged(replace(found, sizes=sizes), (1, 2, 0, 3))
 
-    def _direction(self, d: int, y: Value, dy: Value | None, states: Sequence[Value | None]) -> Direction:
+    def direction(self, d: int, hidden: Value, kept: Kept | None) -> Direction:
+        """Number ``d``. ``hidden``: its states of all steps in the order of time, (T, B, H)."""
         t, node = self.t, self.node
         reverse = d == 1 or node.attrs.get("direction", "forward") == "reverse"
         turned = self.lengths if reverse else None
         backwards = reverse and turned is None
-        h0, c0, dh, dc = (None if s is None else self._of(s, 0, d) for s in states)
+        dy, *final = (t.known_dy(node, k) for k in range(3))
+        given = [s and self.arranged(s, (1, 0, 2)) for s in (t.optional(node, H0), t.optional(node, C0), *final)]
+        h0, c0, dh, dc = (None if s is None else self.of(s, 0, d) for s in given)
 
         def ordered(values: Value) -> Value:
             return values if turned is None else _turned(t, values, turned)
 
-        x, hidden = ordered(self.x), ordered(self._of(y, 1, d))
-        mine = None if dy is None else ordered(self._of(dy, 1, d))
+        x, hidden = ordered(self.x), ordered(hidden)
+        mine = None if dy is None else ordered(self.of(self.arranged(dy, (1, 2, 0, 3)), 1, d))
         if self.marks is not None:
             live, last = self.marks
             mine = None if mine is None else mine * live
@@ -292,20 +301,20 @@ class _Layer:
         b = t.optional(node, B)
         gates = t.input(node, W).known[1]
         bias = (
-            None if b is None else t.ops("Split", self._of(b, 0, d), t.ints(gates, gates), sizes=[(gates,)] * 2, axis=0)
+            None if b is None else t.ops("Split", self.of(b, 0, d), t.ints(gates, gates), sizes=[(gates,)] * 2, axis=0)
         )
         p = t.optional(node, P)
         return Direction(
             t, node, backwards, turned, self.functions[d],
             x=t.reshape(x, [t.product([t.dim(x, 0), t.dim(x, 1)]), t.dim(x, 2)]),
-            w=self._of(t.input(node, W), 0, d),
-            r=self._of(t.input(node, R), 0, d),
+            w=self.of(t.input(node, W), 0, d),
+            r=self.of(t.input(node, R), 0, d),
             bias=None if bias is None else (bias[0], bias[1]),
-            peepholes=None if p is None else self._of(p, 0, d),
+            peepholes=None if p is None else self.of(p, 0, d),
             previous=shifted(t, start, hidden, backwards=backwards),
-            c0=c0, dy=mine, dh=dh, dc=dc,
+            c0=c0, dy=mine, dh=dh, dc=dc, kept=kept,
         )  # fmt: skip
 
-    def _of(self, values: Value, axis: int, d: int) -> Value:
+    def of(self, values: Value, axis: int, d: int) -> Value:
         """What belongs to one direction."""
         return self.t.squeeze(self.t.slice(values, axis, d, d + 1), [axis])

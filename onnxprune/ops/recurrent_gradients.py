@@ -12,16 +12,19 @@ with d the cotangents of its gates (input, output, forget, cell); for the others
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 
 from onnxprune.graph import Node
-from onnxprune.ops.cell_activation_gradients import Applied
+from onnxprune.ops.cell_activation_gradients import SLOPES, Applied, Slope
 from onnxprune.ops.emitter import Value
+from onnxprune.ops.lstm_forward_gradients import kept_gates
 from onnxprune.ops.recurrence_gradients import (
     C0,
     H0,
     B,
     Direction,
     Found,
+    Kept,
     Loop,
     P,
     R,
@@ -42,7 +45,7 @@ Step = Callable[[Value, Values, Values], tuple[Values, Values]]  # dh, states, f
 
 def vjp_recurrent(node: Node, t: Tape) -> Sequence[Value | None]:
     """X, W, R, B, sequence_lens, initial_h, initial_c, P -> Y, Y_h, Y_c. All outputs may have cotangents."""
-    ways = directions(node, t)
+    ways = directions(node, t, kept_gates(node, t))
     pairs = list(zip(ways, side_by_side(t, [BACKWARD[node.op](way) for way in ways]), strict=True))
     made: dict[int, Values] = {W: [], R: []}
     for way, f in pairs:
@@ -165,27 +168,22 @@ def _backward_gru_linear(way: Direction, update: Applied, reset: Applied, bx: Va
 
 def backward_lstm(way: Direction) -> Work:
     """i, o, f = f(x W' + h_before R' + b + P c), g likewise, c = f c_before + i g, h = o h(c)."""
-    t, rows = way.t, way.rows(4)
-    inner = way.split(way.gates(), 4)
+    t, rows, c0 = way.t, way.rows(4), way.c0 or way.zeros
     peepholes = None if way.peepholes is None else way.split(way.peepholes, 3)
     coupled = bool(way.node.attrs.get("input_forget", 0))
-    c0 = way.c0 or way.zeros
-    g, sg = way.applied(1, inner[3])
-    cell = yield from _cells(way, inner, g, c0, peepholes, coupled=coupled)
-    before = way.after(c0, cell)
+    if way.kept is not None:
+        gates = _gates_kept(way, way.kept)
+    else:
+        gates = yield from _gates_again(way, c0, peepholes, coupled=coupled)
+    cell, before = gates.cell, way.after(c0, gates.cell)
+    of_i = gates.si(gates.g - before if coupled else gates.g)
+    of_o, of_g, of_c = gates.so(gates.active), gates.sg(gates.i), gates.sh(gates.o)
+    of_f = t.zeros_like(before) if coupled else gates.sf(before)
+    keep = gates.f
     if peepholes is not None:
         pi, po, pf = peepholes
-        inner = [inner[0] + before * pi, inner[1] + cell * po, inner[2] + before * pf]
-    i, si = way.applied(0, inner[0])
-    o, so = way.applied(0, inner[1])
-    f, sf = (1.0 - i, lambda _: t.zeros_like(i)) if coupled else way.applied(0, inner[2])
-    h, sh = way.functions[2](cell)
-    of_i, of_f = si(g - before if coupled else g), sf(before)
-    of_o, of_g, of_c = so(h), sg(i), sh(o)
-    keep = f
-    if peepholes is not None:
         of_c = of_c + of_o * po
-        keep = f + of_i * pi if coupled else f + of_i * pi + of_f * pf
+        keep = keep + of_i * pi if coupled else keep + of_i * pi + of_f * pf
     late = [way.dc] if way.dc is not None and way.dc.rank == 3 else []
 
     def step(dh: Value, states: Values, factors: Values) -> tuple[Values, Values]:
@@ -204,6 +202,45 @@ def backward_lstm(way: Direction) -> Work:
         di, do, df, _ = way.split(d, 4)
         dp = t.concat([t.sum(v * c, [0, 1]) for v, c in ((di, before), (do, cell), (df, before))], 0)
     return Found(d, d, [(rows, way.previous)], h0, dc0, dp)
+
+
+@dataclass(frozen=True)
+class Gates:
+    """Of all steps, with the slopes of the activations of i, o, f, g and of the cell state. ``active``: h(c)."""
+
+    i: Value
+    o: Value
+    f: Value
+    g: Value
+    cell: Value
+    active: Value
+    si: Slope
+    so: Slope
+    sf: Slope
+    sg: Slope
+    sh: Slope
+
+
+def _gates_kept(way: Direction, kept: Kept) -> Gates:
+    """Those that the forward pass kept."""
+    first, second, third = (SLOPES[function.name] for function in way.functions)
+    slopes = first(kept.i), first(kept.o), first(kept.f), second(kept.g), third(kept.active)
+    return Gates(kept.i, kept.o, kept.f, kept.g, kept.cell, kept.active, *slopes)
+
+
+def _gates_again(
+    way: Direction, c0: Value, peepholes: Values | None, *, coupled: bool
+) -> Generator[Loop, Results, Gates]:
+    """From the inputs and the hidden states."""
+    inner = way.split(way.gates(), 4)
+    g, sg = way.applied(1, inner[3])
+    cell = yield from _cells(way, inner, g, c0, peepholes, coupled=coupled)
+    if peepholes is not None:
+        before, (pi, po, pf) = way.after(c0, cell), peepholes
+        inner = [inner[0] + before * pi, inner[1] + cell * po, inner[2] + before * pf]
+    (i, si), (o, so), (f, sf) = (way.applied(0, values) for values in inner[:3])
+    active, sh = way.functions[2](cell)
+    return Gates(i, o, 1.0 - i if coupled else f, g, cell, active, si, so, sf, sg, sh)
 
 
 def _cells(

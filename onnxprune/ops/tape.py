@@ -8,9 +8,9 @@ the reverse loop sums over broadcast axes, adds up what comes from several reade
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -23,6 +23,7 @@ from onnxprune.ops.emitter import Emitter, Sizes, Value
 __all__ = ["Tape"]
 
 Array = NDArray[Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Tape(Emitter):
         self.updates: dict[str, str] = {}  # weight -> the tensor that is its new value after a step of training
         self._other = other
         self._asked: dict[tuple[int, int], str] = {}
+        self._instead: dict[int, tuple[Emitter, Any]] = {}
         self._pass: dict[int, Pass] = {}
         self._values: dict[str, Value] = {}
 
@@ -131,6 +133,22 @@ class Tape(Emitter):
             self._asked[key] = self.fresh(f"{node.name}_extra{k}")
         kind = dtype if dtype is not None else self.output(node).dtype
         return Value(self, self._asked[key], None if like is None else like.sizes, kind)
+
+    def instead(self, node: Node, write: Callable[[Emitter], T]) -> T:
+        """Nodes in the place of a forward node, which compute its outputs under their names, and more beside them.
+
+        ``write`` is called once for a node; what it returned is given to all who ask.
+        """
+        if node.number not in self._instead:
+            emitter = self.inner()
+            self._instead[node.number] = emitter, write(emitter)
+        found: T = self._instead[node.number][1]
+        return found
+
+    @property
+    def replaced(self) -> Mapping[int, Emitter]:
+        """Nodes that others stand in for: number of the node -> these."""
+        return {number: emitter for number, (emitter, _) in self._instead.items()}
 
     @property
     def asked(self) -> Mapping[tuple[int, int], str]:

@@ -8,7 +8,9 @@ from onnxprune.graph import Node
 from onnxprune.ops.contrib import stays
 from onnxprune.ops.pooling import SPATIAL
 from onnxprune.ops.rule import Role, Rule, Shapes, zero_by_inputs, zero_keeps, zero_lost
+from onnxprune.ops.sampling_gradients import expand_deform_conv, vjp_affine_grid, vjp_grid_sample
 from onnxprune.ops.ties import Ties
+from onnxprune.ops.vision_gradients import vjp_center_crop_pad, vjp_col2im, vjp_max_unpool, vjp_roi_align
 
 
 def couple_grid_sample(node: Node, t: Ties) -> None:
@@ -89,13 +91,20 @@ def couple_col2im(node: Node, t: Ties) -> None:
 
 D, L, I, S = Role.DATA, Role.LINEAR, Role.INDEX, Role.SHAPE  # noqa: E741
 RULES = (
-    Rule("GridSample", couple_grid_sample, (D, D), zero_by_inputs(0)),
-    Rule("RoiAlign", couple_roi_pool, (D, D, I), zero_by_inputs(0)),
+    Rule("GridSample", couple_grid_sample, (D, D), zero_by_inputs(0), vjp=vjp_grid_sample),
+    Rule("RoiAlign", couple_roi_pool, (D, I), zero_by_inputs(0), vjp=vjp_roi_align),
     Rule("MaxRoiPool", couple_roi_pool, (D, D), zero_by_inputs(0)),
-    Rule("DeformConv", couple_deform_conv, (D, L, D, L, D), zero_by_inputs(1, 3), macs=macs_deform_conv),
-    Rule("CenterCropPad", couple_center_crop_pad, (D, S), zero_keeps),
-    Rule("Col2Im", couple_col2im, (D, S), zero_keeps),
-    Rule("MaxUnpool", stays("its indices count through the whole tensor"), (D, I, S), zero_lost),
+    Rule(
+        "DeformConv",
+        couple_deform_conv,
+        (D, L, D, L, D),
+        zero_by_inputs(1, 3),
+        macs=macs_deform_conv,
+        expand=expand_deform_conv,
+    ),
+    Rule("CenterCropPad", couple_center_crop_pad, (D, S), zero_keeps, vjp=vjp_center_crop_pad),
+    Rule("Col2Im", couple_col2im, (D, S), zero_keeps, vjp=vjp_col2im),
+    Rule("MaxUnpool", stays("its indices count through the whole tensor"), (D, I, S), zero_lost, vjp=vjp_max_unpool),
     Rule("NonMaxSuppression", stays("it picks boxes by comparing them"), (D,), zero_lost),
-    Rule("AffineGrid", stays("it computes positions"), (D, S), zero_lost),
+    Rule("AffineGrid", stays("it computes positions"), (D, S), zero_lost, vjp=vjp_affine_grid),
 )

@@ -62,8 +62,9 @@ class Stepper:
         """One step; feeds of names that the graph does not take are left out.
 
         Floats are cast to the type that the graph takes. ``seed``: of what nodes without a seed of their own draw in
-        this run; onnxruntime keeps one generator for the process, which it sets. Raises DataError for an input that is missing or does not fit,
-        ModelError when onnxruntime fails; a batch that is too large for the memory is told as such.
+        this run; it is set for the process, since onnxruntime has one generator for all. Raises DataError for an input
+        that is missing or does not fit, ModelError when onnxruntime fails; a batch that is too large for the memory is
+        told as such.
         """
         binding = self._bindings[self._turn]
         given = _fitting(self.label, self._fed, feeds)

@@ -92,7 +92,7 @@ class Step:
         self._graph = assign(self._model)
         check_floats(self._graph, model.label)
         self._wide = float32_copy(self._model, NARROW)
-        self._objective, self._optimizer = objective, optimizer
+        self.objective, self._optimizer = objective, optimizer
         self._provider, self._threads = provider, threads
         frozen = ("BatchNormalization",) if batchnorm == "frozen" else ()
         tape = open_tape(self._wide, training=True, frozen=frozen, seed=seed)
@@ -203,7 +203,7 @@ class Step:
     def _reader(self) -> tuple[Reader, str]:
         """The graph of ``loss``."""
         tape = open_tape(self._wide)
-        written = write_objective(tape, self._objective)
+        written = write_objective(tape, self.objective)
         loss = tape.sum(written.per_sample) / _count(tape, written)
         fed = [name for name in self._plan.state if name in tape.graph.model.weights]
         built = build(tape, [loss], parameters=fed)

@@ -211,3 +211,11 @@ def test_example_nets_have_all_scores(net: str) -> None:
         single = score_weights(model, coupling, name, settings)
         assert all("central difference" in w and net == "lstm" for w in single.warnings), (name, single.warnings)
         assert all(np.isfinite(single[weight]).all() for weight in single), name
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_a_model_without_groups_has_no_scores(name: str) -> None:
+    b = Build(2)
+    model, coupling = finish(b, b.op("MatMul", "x", b.matrix("w", 5, 3)), "batch", 5)
+    assert not coupling.groups
+    assert not score(model, coupling, name, Settings(data=data()))

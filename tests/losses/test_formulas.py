@@ -64,6 +64,12 @@ def test_another_label_may_be_the_one_that_does_not_count() -> None:
     against_torch(found, x, lambda z: functional.cross_entropy(z.movedim(-1, 1), torch.tensor(y), ignore_index=2))
 
 
+def test_the_number_of_classes_may_be_left_open() -> None:
+    x, y = rng().standard_normal((9, 4)), rng().integers(0, 4, 9)
+    found = measured(net(("n", "c")), x, y, "cross-entropy(label_smoothing=0.2)")
+    against_torch(found, x, lambda z: functional.cross_entropy(z, torch.tensor(y), label_smoothing=0.2))
+
+
 @pytest.mark.parametrize("columns", [1, 3])
 def test_binary_cross_entropy(columns: int) -> None:
     x, y = 40 * rng().standard_normal((9, columns)), rng().integers(0, 2, (9, columns))

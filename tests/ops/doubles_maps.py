@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from onnx.reference.op_run import OpRun
+from torch.nn import functional as F
 
 from tests.oracle import Array
 
@@ -158,4 +160,35 @@ class Pad(OpRun):
         return (np.pad(x, grow, mode),)
 
 
-MAPS: tuple[type[OpRun], ...] = (Conv, ConvTranspose, MaxPool, AveragePool, LpPool, GlobalLpPool, Pad)
+class GridSample(OpRun):
+    """By torch: onnx's own rounds positions to float32."""
+
+    def _run(
+        self, x: Array, grid: Array, align_corners: int = 0, mode: str = "linear", padding_mode: str = "zeros"
+    ) -> tuple[Array]:
+        mode = "bilinear" if mode == "linear" else mode
+        tensors = (torch.tensor(a) for a in (x, grid))
+        return (
+            F.grid_sample(*tensors, mode=mode, padding_mode=padding_mode, align_corners=bool(align_corners)).numpy(),
+        )
+
+
+class AffineGrid(OpRun):
+    """By torch, for the same reason."""
+
+    def _run(self, theta: Array, size: Array, align_corners: int = 0) -> tuple[Array]:
+        tensor = torch.tensor(theta)
+        return (F.affine_grid(tensor, size.tolist(), align_corners=bool(align_corners)).numpy(),)
+
+
+MAPS: tuple[type[OpRun], ...] = (
+    Conv,
+    ConvTranspose,
+    MaxPool,
+    AveragePool,
+    LpPool,
+    GlobalLpPool,
+    Pad,
+    GridSample,
+    AffineGrid,
+)

@@ -112,6 +112,44 @@ def test_statistics_survive_what_is_taken_apart_later() -> None:
     np.testing.assert_allclose(updates["p2"], expected, rtol=1e-5)
 
 
+def test_layers_that_share_statistics_update_them_one_after_the_other() -> None:
+    """As modules do that are called twice."""
+    net = Net()
+    x = net.input(("n", CHANNELS))
+    names = [net.const(net.numbers(CHANNELS, low=0.5), name=f"p{k}") for k in range(4)]
+    y = net.op("BatchNormalization", net.op("BatchNormalization", x, *names), *names)
+    model = net.model(y)
+    rng = np.random.default_rng(0)
+    feeds, seed = (rng.standard_normal((8, CHANNELS)).astype(np.float32) for _ in range(2))
+    found, updates = gradients(model, ["x", "p0", "p1"], {"x": feeds}, seed, training=True)
+    module = nn.BatchNorm1d(CHANNELS)
+    values = [torch.tensor(weight.array()) for weight in model.weights.values()]
+    keys = ("weight", "bias", "running_mean", "running_var")
+    module.load_state_dict(dict(zip(keys, values, strict=True)), strict=False)
+    exact = torch_gradients(nn.Sequential(module, module), feeds, seed, torch.float64)
+    for name, other in (("x", "x"), ("p0", "0.weight"), ("p1", "0.bias")):
+        assert error(found[name], exact[other]) < 1e-4
+    state = module.state_dict()
+    np.testing.assert_allclose(updates["p2"], state["running_mean"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(updates["p3"], state["running_var"], rtol=1e-5)
+
+
+def test_half_precision_keeps_statistics_in_float32() -> None:
+    net = Net()
+    x = net.input(("n", CHANNELS, 300, 300), np.float16)
+    names = [net.const(net.numbers(CHANNELS, low=0.5), name=f"p{k}") for k in range(4)]
+    model = net.model(net.op("BatchNormalization", x, *names), kind=10)
+    feeds = np.random.default_rng(0).standard_normal((1, CHANNELS, 300, 300)).astype(np.float16)
+    found, updates = gradients(model, ["x", "p0"], {"x": feeds}, feeds, training=True)
+    exact = feeds.astype(np.float64)
+    normal = exact / np.sqrt(exact.var((0, 2, 3), keepdims=True) + 1e-5)
+    assert found["x"].dtype == np.float16
+    assert updates["p3"].dtype == np.float32
+    assert error(found["p0"], ((normal - normal.mean((0, 2, 3), keepdims=True)) * exact).sum((0, 2, 3))) < 1e-3
+    expected = 0.9 * model.weights["p3"].array() + 0.1 * exact.var((0, 2, 3), ddof=1)
+    np.testing.assert_allclose(updates["p3"], expected, rtol=1e-4)
+
+
 def test_frozen_statistics_have_no_updates() -> None:
     model = batch_norm((CHANNELS, 4))
     assert not open_tape(model).updates

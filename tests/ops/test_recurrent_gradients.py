@@ -13,6 +13,7 @@ import pytest
 import torch
 from onnx.reference import ReferenceEvaluator
 
+from onnxprune.autodiff import build, open_tape
 from onnxprune.errors import UnsupportedModel
 from onnxprune.model import Model, from_proto
 from tests.doubles import Runner, double, double_feeds
@@ -95,6 +96,26 @@ def test_gradients_are_those_of_torch_at_any_length_and_batch(op: str, direction
             for name, output in made.names.items():
                 error = np.abs(found[output] - expected[name]).max() / np.abs(expected[name]).max()
                 assert error <= tolerance, f"{name} at {steps} steps, {batch} samples in {kind.__name__}"
+
+
+@pytest.mark.parametrize("directions", [1, 2])
+def test_an_lstm_that_keeps_its_gates_computes_the_same(directions: int) -> None:
+    model = layer("LSTM", directions)
+    made = differentiated(model)
+    operators = {node.op_type for node in made.forward.proto.graph.node}
+    assert "Scan" in operators
+    assert "LSTM" not in operators
+    feeds = feeds_for(model, 0)
+    for ours, theirs in zip(
+        Runner(made.forward)({**feeds, **made.parameters}).values(), run(model, feeds).values(), strict=True
+    ):
+        assert np.abs(ours - theirs).max() <= 2e-6
+
+
+def test_the_kernel_stays_where_nothing_is_differentiated() -> None:
+    tape = open_tape(layer("LSTM", 2))
+    built = build(tape, [tape.tensor(name) for name in tape.graph.outputs])
+    assert [node.op_type for node in built.proto.graph.node] == ["LSTM"]
 
 
 FORMS = [

@@ -14,6 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxprune.data import Batch, Dataset
 from onnxprune.losses import Objective, choose_objective
 from onnxprune.model import Model, from_proto
+from onnxprune.train.optimizers import Optimizer
+from onnxprune.train.step import Step
+from tests.oracle import run
 
 __all__ = [
     "CLASSES",
@@ -22,13 +25,17 @@ __all__ = [
     "conv_in_torch",
     "conv_net",
     "conv_weights",
+    "fed",
     "feeds_of",
     "graph_of",
+    "mean_loss",
     "mlp",
     "mlp_in_torch",
     "mlp_weights",
     "objective_for",
     "samples",
+    "step_for",
+    "trained",
 ]
 
 Array = NDArray[Any]
@@ -129,3 +136,22 @@ def feeds_of(objective: Objective, x: Array, y: Array | None) -> dict[str, Array
 
 def objective_for(model: Model, x: Array, y: Array | None, losses: str | None = None, **options: Any) -> Objective:
     return choose_objective(model, Dataset({"x": x}, y), losses, provider="cpu", threads=1, **options)
+
+
+def step_for(model: Model, x: Array, y: Array | None, optimizer: Optimizer | None = None, **options: Any) -> Step:
+    objective = objective_for(model, x, y)
+    return Step(model, objective, optimizer or Optimizer("adam"), **({"provider": "cpu", "threads": 1} | options))
+
+
+def trained(step: Step, feeds: dict[str, Array], count: int = 5, rate: float = 0.01) -> list[float]:
+    return [step.run(feeds, rate) for _ in range(count)]
+
+
+def fed(step: Step, x: Array, y: Array | None) -> dict[str, Array]:
+    return feeds_of(step.objective, x, y)
+
+
+def mean_loss(model: Model, x: Array, y: Array) -> float:
+    """Cross-entropy of what the model puts out, in float64."""
+    scores = torch.tensor(np.asarray(run(model, {"x": x})["y"], np.float64))
+    return float(torch.nn.functional.cross_entropy(scores, torch.tensor(y)))

@@ -117,7 +117,6 @@ class TestGoingOn:
         assert found.stopped == "diverged"
         assert all(np.isfinite(array).all() for array in load_checkpoint(tmp_path / "c.npz").state.values())
 
-
     def test_a_disk_that_is_full_later_does_not_end_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         written: list[int] = []
         original = Checkpoint.save

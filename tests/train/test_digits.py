@@ -34,7 +34,7 @@ def accuracy(model: Model, data: Dataset) -> float:
 
 def test_from_fresh_weights(parts: tuple[Dataset, Dataset]) -> None:
     model, _ = initialise(load(NET))
-    found = train(model, parts[0], validation=parts[1], target=("accuracy", 0.98))
+    found = train(model, parts[0], validation=parts[1], target=("accuracy", 0.98), threads=1)
     assert found.stopped == "target accuracy"
     assert accuracy(found.model, parts[1]) >= 0.98
 
@@ -42,7 +42,7 @@ def test_from_fresh_weights(parts: tuple[Dataset, Dataset]) -> None:
 def test_back_by_fine_tuning(parts: tuple[Dataset, Dataset], small: Model) -> None:
     before = accuracy(load(NET), parts[1])
     assert accuracy(small, parts[1]) < 0.5
-    found = train(small, parts[0], validation=parts[1], target=("accuracy", before - 0.01))
+    found = train(small, parts[0], validation=parts[1], target=("accuracy", before - 0.01), threads=1)
     assert found.stopped == "target accuracy"
     assert accuracy(found.model, parts[1]) >= before - 0.01
 
@@ -50,5 +50,5 @@ def test_back_by_fine_tuning(parts: tuple[Dataset, Dataset], small: Model) -> No
 def test_back_by_distillation_without_labels(parts: tuple[Dataset, Dataset], small: Model) -> None:
     original = load(NET)
     bare, held = (replace(part, labels=None) for part in parts)
-    found = train(small, bare, validation=held, teacher=original, epochs=30)
+    found = train(small, bare, validation=held, teacher=original, epochs=30, threads=1)
     assert accuracy(found.model, parts[1]) >= accuracy(original, parts[1]) - 0.015
