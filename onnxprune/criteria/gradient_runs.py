@@ -79,17 +79,22 @@ class Differentiated:
         return tuple(self.goal.warnings)
 
     def run(
-        self, settings: Settings, extra: Mapping[str, Array] | None = None, *, alone: bool = False
+        self,
+        settings: Settings,
+        extra: Mapping[str, Array] | None = None,
+        *,
+        alone: bool = False,
+        optimize: bool = True,
     ) -> Iterator[tuple[int, dict[str, Array]]]:
         """Samples in a batch, and what came out for every group or weight.
 
         ``extra``: what is fed beside samples and labels. ``alone``: one sample at a time, where the model insists on a
-        batch as well.
+        batch as well. ``optimize``: see `runtime.session`.
         """
         data = self.data
         if not self.outputs:
             return
-        made = session(self.model, provider=settings.provider, threads=settings.threads, cache=False)
+        made = session(self.model, provider=settings.provider, threads=settings.threads, optimize=optimize, cache=False)
         taken = {info.name for info in made.inputs}
         done = 0
         parts = (data.select([row]) for row in range(len(data))) if alone else (data,)
@@ -184,12 +189,12 @@ def _bytes_of_sample(tape: Tape) -> int:
 
 
 def mean_gradients(
-    ran: Differentiated, settings: Settings, extra: Mapping[str, Array] | None = None
+    ran: Differentiated, settings: Settings, extra: Mapping[str, Array] | None = None, *, optimize: bool = True
 ) -> dict[str, Array]:
     """What comes out of every batch, added up and divided by the number of samples, float32."""
     totals: dict[str, Array] = {}
     count = 0
-    for samples, gradients in ran.run(settings, extra):
+    for samples, gradients in ran.run(settings, extra, optimize=optimize):
         count += samples
         for name, gradient in gradients.items():
             part = gradient.astype(np.float32)

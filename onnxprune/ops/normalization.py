@@ -12,9 +12,9 @@ from onnxprune.ops.cutting import Cutter
 from onnxprune.ops.elementwise import broadcast, zero_hazard
 from onnxprune.ops.normalization_gradients import (
     expand_contrib_group_norm,
+    expand_group_norm,
     expand_simplified,
     expand_skip_norm,
-    vjp_group_norm,
     vjp_instance_norm,
     vjp_layer_norm,
     vjp_lp_norm,
@@ -162,7 +162,8 @@ RULES = (
          expand=expand_skip_norm),
     Rule("SkipSimplifiedLayerNormalization", couple_skip_layer_norm, (L, L, L, L), zero_by_inputs(2), domain=MS,
          expand=expand_skip_norm),
-    Rule("GroupNormalization", couple_group_norm, (D, L, L), BY_PARAMETERS, cut_group_norm, vjp=vjp_group_norm),
+    Rule("GroupNormalization", couple_group_norm, (D, L, L), BY_PARAMETERS, cut_group_norm,
+         expand=expand_group_norm),
     Rule("GroupNorm", couple_group_norm, (D, L, L), BY_PARAMETERS, cut_group_norm, domain=MS,
          expand=expand_contrib_group_norm),
     Rule("LpNormalization", couple_lp_norm, (D,), zero_keeps, vjp=vjp_lp_norm),

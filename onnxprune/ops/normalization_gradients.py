@@ -23,10 +23,10 @@ from onnxprune.ops.tape import Tape
 __all__ = [
     "count",
     "expand_contrib_group_norm",
+    "expand_group_norm",
     "expand_simplified",
     "expand_skip_norm",
     "rstd_of",
-    "vjp_group_norm",
     "vjp_instance_norm",
     "vjp_layer_norm",
     "vjp_lp_norm",
@@ -166,46 +166,54 @@ def layer_norm(
 
 
 def vjp_instance_norm(node: Node, t: Tape) -> Cotangents:
-    """Statistics over space, for every channel of every sample: groups of one channel."""
-    return _through_groups(node, t, abs(t.input(node, 0).known[1]))
+    """Statistics over space for every channel of every sample; x is seen as (1, samples x channels, space).
 
-
-def vjp_group_norm(node: Node, t: Tape) -> Cotangents:
-    """Statistics over space and the channels of a group; scale and bias per group or, from opset 21 on, per channel."""
-    return _through_groups(node, t, int(node.attrs["num_groups"]))
-
-
-def _through_groups(node: Node, t: Tape, groups: int) -> Cotangents:
-    """x is seen as (n, groups, channels of a group, space).
-
-    Sums over space come first and are small, so that those for scale, bias and dx are taken once. ``rest`` is what the
-    mean is off by in float32.
+    What is the same affine map of such a row everywhere is written as a BatchNormalization: one pass, however small the
+    space is. ``rest`` is what the mean is off by in float32.
     """
     x, scale, dy = t.input(node, 0), t.input(node, 1), t.dy(node)
     kind = x.dtype if x.dtype == DOUBLE else FLOAT
-    whole, scale = t.cast(x, kind), t.cast(scale, kind)
-    inside = x.known[1] // groups
-    shape = [t.dim(x, 0), groups, inside, t.product([t.dim(x, axis) for axis in range(2, x.rank)])]
-    whole, dy = t.reshape(whole, shape), t.reshape(t.cast(dy, kind), shape)
-    centred = whole - t.mean(whole, (2, 3), keep=True)
-    rest = t.mean(centred, (2, 3), keep=True)
-    rstd = rstd_of(t, t.mean(centred * centred, (2, 3), keep=True), _epsilon(node))
-    sums = t.sum(dy, (3,), keep=True)
-    dots = (t.sum(dy * centred, (3,), keep=True) - rest * sums) * rstd
-    column = t.reshape(scale, [groups, scale.known[0] // groups, 1])
+    small = [t.dim(x, 0), t.dim(x, 1)]
+    rows = [1, t.product(small), t.product([t.dim(x, axis) for axis in range(2, x.rank)])]
+    whole, dy = (t.reshape(t.cast(value, kind), rows) for value in (x, dy))
+    centred = _affine(t, whole, None, -t.mean(whole, (0, 2)))
+    rest, sums = t.mean(centred, (0, 2)), t.sum(dy, (0, 2))
+    rstd = rstd_of(t, t.mean(centred * centred, (0, 2)), _epsilon(node))
+    dots = (t.sum(dy * centred, (0, 2)) - rest * sums) * rstd
     dx = None
     if t.needs(node, 0):
-        total = count(t, whole, (2, 3))
-        pull, push = (t.sum(part * column, (2,), keep=True) / total for part in (dots, sums))
+        slope = t.reshape(t.expand_to(t.cast(scale, kind), small), rows[1:2]) * rstd
+        pull, push = (part * slope / count(t, whole, (2,)) for part in (dots, sums))
         pull = pull * rstd
-        dx = t.reshape_like((dy * column - (centred * pull + (push - rest * pull))) * rstd, x)
-    return dx, *(_per_parameter(t, part, scale) if t.needs(node, k) else None for k, part in ((1, dots), (2, sums)))
+        dx = t.reshape_like(_affine(t, dy, slope, rest * pull - push) - _affine(t, centred, pull, None), x)
+    return dx, *(t.sum(t.reshape(part, small), (0,)) for part in (dots, sums))
 
 
-def _per_parameter(t: Tape, part: Value, like: Value) -> Value:
-    """(n, groups, channels of a group, 1), summed to one number per group or per channel."""
-    one_each = like.known[0] == part.known[1] * part.known[2]
-    return t.reshape_like(t.sum(part, (0, 3) if one_each else (0, 2, 3)), like)
+def _affine(t: Tape, x: Value, slope: Value | None, shift: Value | None) -> Value:
+    """slope x + shift for every row of x (1, rows, space); 1 and 0 where they are missing."""
+    zero, one = (t.expand_to(t.const(value, x.dtype), [t.dim(x, 1)]) for value in (0.0, 1.0))
+    inputs = one if slope is None else slope, zero if shift is None else shift
+    return t.op("BatchNormalization", x, *inputs, zero, one, sizes=x.sizes, epsilon=0.0)
+
+
+def expand_group_norm(node: Node, t: Tape) -> Cotangents:
+    """InstanceNormalization with a group as one channel, then scale and bias where every channel has its own.
+
+    Both are fused kernels; the operator itself is taken apart into many by onnxruntime.
+    """
+    x, groups = t.input(node, 0), int(node.attrs["num_groups"])
+    kind = x.dtype if x.dtype == DOUBLE else FLOAT
+    whole, scale, bias = (t.cast(t.input(node, k), kind) for k in range(3))
+    one, zero = (t.const(np.full(groups, value), kind) for value in (1.0, 0.0))
+    own = (scale, bias) if scale.known[0] == groups else (one, zero)
+    inside = t.product([x.known[1] // groups, *(t.dim(x, axis) for axis in range(2, x.rank))])
+    rows = t.reshape(whole, [t.dim(x, 0), groups, inside])
+    y = t.op("InstanceNormalization", rows, *own, sizes=rows.sizes, epsilon=_epsilon(node))
+    y = t.reshape_like(y, whole)
+    if scale.known[0] != groups:
+        mean, variance = (t.const(np.full(scale.known[0], value), kind) for value in (0.0, 1.0))
+        y = t.op("BatchNormalization", y, scale, bias, mean, variance, sizes=x.sizes, epsilon=0.0)
+    return (t.cast(y, x.dtype),)
 
 
 def expand_contrib_group_norm(node: Node, t: Tape) -> Cotangents:

@@ -139,7 +139,8 @@ class Direction:
     r: Value  # (gates * H, H)
     bias: tuple[Value, Value] | None  # (gates * H) each: of the product with w, and of that with r
     peepholes: Value | None  # (3 * H)
-    previous: Value  # (T, B, H): the hidden state that each step starts from
+    hidden: Value  # (T, B, H): the state that each step ends with
+    previous: Value  # the same that it starts from
     c0: Value | None  # (B, H)
     dy: Value | None  # (T, B, H)
     dh: Value | None  # (B, H): of the last hidden state, where dy does not hold it
@@ -311,6 +312,7 @@ class _Layer:
             r=self.of(t.input(node, R), 0, d),
             bias=None if bias is None else (bias[0], bias[1]),
             peepholes=None if p is None else self.of(p, 0, d),
+            hidden=hidden,
             previous=shifted(t, start, hidden, backwards=backwards),
             c0=c0, dy=mine, dh=dh, dc=dc, kept=kept,
         )  # fmt: skip

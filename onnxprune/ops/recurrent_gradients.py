@@ -106,10 +106,12 @@ def _backward(way: Direction, states: Values, inputs: Values, step: Step) -> Loo
 
 def backward_rnn(way: Direction) -> Work:
     """h = f(x W' + h_before R' + b)."""
-    t, rows = way.t, way.rows(1)
-    inner = way.gates()
-    _, slope = way.applied(0, inner)
-    slopes = t.expand(slope(t.const(1.0, inner.dtype)), inner)
+    t, rows, name = way.t, way.rows(1), way.functions[0].name
+    if name in SLOPES and not way.node.attrs.get("clip", 0.0):
+        slope = SLOPES[name](way.hidden)
+    else:
+        _, slope = way.applied(0, way.gates())
+    slopes = t.expand(slope(t.const(1.0, way.hidden.dtype)), way.hidden)
 
     def step(dh: Value, _: Values, factors: Values) -> tuple[Values, Values]:
         d = dh * factors[0]

@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxprune.cli import training_options
 from onnxprune.errors import OptionError
 from onnxprune.model import load
+from onnxprune.runtime import clear_sessions, native, sessions
 from onnxprune.train import load_checkpoint, load_history, weights_at
 from onnxprune.train.running import Loop
 from tests.cli.conftest import Call, cnn, model_of, save
@@ -379,6 +380,31 @@ class TestBadInput:
         refused(
             call("finetune", net, "--data", points, "-o", out, "--checkpoint", points, "--resume"), "replace the data"
         )
+
+
+@pytest.mark.parametrize("command", ["finetune", "train"])
+def test_every_session_obeys(
+    command: str, call: Call, net: Path, points: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[native.Setup] = []
+    original = sessions.native
+
+    def recorded(content: bytes, setup: native.Setup, options: object) -> object:
+        made.append(setup)
+        return original(content, setup, options)
+
+    monkeypatch.setattr(sessions, "native", recorded)
+    clear_sessions()
+    assert call(command, net, "--data", points, "-o", out, *QUICK).code == 0
+    assert {(setup.device, setup.threads) for setup in made} == {("cpu", 1)}
+    assert any(setup.training for setup in made)
+
+
+@pytest.mark.parametrize("command", ["finetune", "train"])
+def test_help_has_examples(command: str, call: Call) -> None:
+    result = call(command, "--help")
+    assert result.code == 0
+    assert f"onnxprune {command} " in result.out.partition("Examples")[2]
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("60s", 60), ("1.5m", 90), ("2h", 7200), ("45", 45), (" 3 min ", 180)])

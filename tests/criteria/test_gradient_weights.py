@@ -8,10 +8,13 @@ import torch
 
 from onnxprune.coupling import couple
 from onnxprune.criteria import Settings, gradient_flow, score, score_weights
+from onnxprune.data import Dataset
 from onnxprune.errors import UnsupportedModel
-from onnxprune.model import Model
+from onnxprune.model import Model, from_proto
 from onnxprune.values import Coupling
 from tests.criteria.gradients_torch import cnn, contributions_by_hooks, dataset, exported, mlp, residual, saliencies
+from tests.nets import NETS as CATALOGUE
+from tests.nets import export
 
 IMAGE = (3, 8, 8)
 NETS = {"cnn": (cnn, IMAGE), "residual": (residual, IMAGE), "mlp": (mlp, (6,))}
@@ -158,3 +161,17 @@ def test_shared_vectors_have_a_gradient_for_each_layer() -> None:
         assert len(biases) == 2
         for layer, values in zip((0, 2), biases, strict=True):
             np.testing.assert_allclose(values, expected[name][f"{layer}.bias"], rtol=1e-3, atol=1e-6)
+
+
+def test_graphs_that_the_optimizer_of_onnxruntime_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = CATALOGUE["alexnet_lrn"]
+    model = from_proto(export("alexnet_lrn"))
+    coupling = couple(model)
+    rng = np.random.default_rng(0)
+    settings = Settings(data=Dataset({i.name: i.sample({"batch": 4, **spec.sizes}, rng) for i in spec.inputs}))
+    exact = score_weights(model, coupling, "grasp", settings)
+    assert not any("central difference" in warning for warning in exact.warnings)
+    monkeypatch.setattr(gradient_flow, "_differentiated_again", TestCentralDifferences().cannot)
+    found = score_weights(model, coupling, "grasp", settings)
+    top = max(np.abs(exact[weight]).max() for weight in exact)
+    assert all(np.abs(exact[weight] - found[weight]).max() <= 1e-3 * top for weight in exact)

@@ -8,7 +8,7 @@ import numpy as np
 
 from onnxprune.model import Model
 from tests.ops.cases import HIDDEN, OUT, Case, Net, flat, normal_input, tokens
-from tests.ops.cases_shape import bare
+from tests.ops.cases_shape_gradients import bare
 
 I64 = np.int64
 

@@ -48,7 +48,7 @@ def deformed(*, mask: bool, **attrs: object) -> Case:
 def patches(net: Net, h: str) -> str:
     """Overlapping blocks of 3x2 at every second row, added up to a map of 5x4."""
     columns = net.conv(h, HIDDEN, HIDDEN * 6, (1, 1))
-    columns = net.op("Reshape", columns, net.const([0, HIDDEN * 6, 12], np.int64))
+    columns = net.op("Reshape", columns, net.const([0, HIDDEN * 6, 9], np.int64))
     sizes = net.const([5, 4], np.int64), net.const([3, 2], np.int64)
     return net.op("Col2Im", columns, *sizes, pads=[1, 0, 1, 0], strides=[2, 1], dilations=[1, 1])
 
@@ -73,6 +73,6 @@ GRADIENT_CASES = {
         deformed(mask=False, pads=[1, 0, 0, 2]),
         deformed(mask=True, strides=[2, 1], dilations=[1, 2], pads=[0, 2, 1, 1]),
     ],
-    ("", "Col2Im"): [maps(patches, size=(4, 3))],
+    ("", "Col2Im"): [maps(patches, size=(3, 3))],
     ("", "CenterCropPad"): [cropped(3, 8), cropped(9, 2), cropped(5, 5)],
 }

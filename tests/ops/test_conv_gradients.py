@@ -87,8 +87,11 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize("rank", [1, 2, 3])
-@pytest.mark.parametrize("grouping", list(GROUPS))
+WHERE = [(rank, grouping) for rank in (1, 2) for grouping in GROUPS] + [(3, "one"), (3, "two")]
+EVERYWHERE = pytest.mark.parametrize(("rank", "grouping"), WHERE)
+
+
+@EVERYWHERE
 @pytest.mark.parametrize(("kernel", "stride", "dilation", "pads"), SHAPES)
 def test_conv(rank: int, grouping: str, kernel: int, stride: int, dilation: int, pads: tuple[int, int]) -> None:
     ins, outs, group = GROUPS[grouping]
@@ -102,8 +105,7 @@ def test_conv(rank: int, grouping: str, kernel: int, stride: int, dilation: int,
     check("Conv", model, attrs, ((2, ins, *SIZES[rank]), (5, ins, *SIZES[rank])))
 
 
-@pytest.mark.parametrize("rank", [1, 2, 3])
-@pytest.mark.parametrize("grouping", list(GROUPS))
+@EVERYWHERE
 @pytest.mark.parametrize(
     ("kernel", "stride", "dilation", "pad", "extra"),
     [
@@ -129,6 +131,47 @@ def test_conv_transpose(
     }
     model = net_of("ConvTranspose", ("n", ins, *SIZES[rank]), (ins, outs // group, *[kernel] * rank), attrs)
     check("ConvTranspose", model, attrs, ((2, ins, *SIZES[rank]), (3, ins, *SIZES[rank])))
+
+
+@pytest.mark.parametrize("channels", [3, INS])
+@pytest.mark.parametrize("group", [1, 3])
+@pytest.mark.parametrize("size", [(28, 25), (17, 15)])
+@pytest.mark.parametrize(
+    ("kernel", "strides", "dilations", "pads"),
+    [
+        ((3, 3), [1, 1], [1, 1], [1, 1, 1, 1]),
+        ((3, 2), [1, 1], [2, 1], [0, 1, 3, 0]),
+        ((1, 1), [1, 1], [1, 1], [0, 0, 0, 0]),
+        ((3, 3), [2, 2], [1, 1], [1, 1, 1, 1]),
+        ((4, 3), [3, 2], [1, 2], [2, 0, 0, 1]),
+    ],
+)
+def test_maps_that_are_large_enough_for_other_formulations(
+    channels: int, group: int, size: tuple[int, int], kernel: tuple[int, int], strides: list[int], dilations: list[int],
+    pads: list[int],
+) -> None:  # fmt: skip
+    """Depthwise by products of rows, dW with shifted cotangents, dW by examples, and dW as a convolution."""
+    attrs = {"strides": strides, "dilations": dilations, "pads": pads, "group": group}
+    model = net_of("Conv", ("n", channels, *size), (channels, channels // group, *kernel), attrs)
+    check("Conv", model, attrs, ((2, channels, *size), (3, channels, *size)))
+
+
+def test_training_takes_depthwise_convolutions_of_small_maps_apart() -> None:
+    """Forward pass and gradients stay what they are; a convolution of large maps stays as it is."""
+    attrs = {"group": INS, "pads": [1, 1, 1, 1], "strides": [2, 1]}
+    for size, apart in (((7, 6), True), ((40, 40), False)):
+        model = net_of("Conv", ("n", INS, *size), (INS, 1, 3, 3), attrs)
+        made, plain = differentiated(model, training=True), differentiated(model)
+        assert apart == all(node.op_type != "Conv" for node in made.forward.proto.graph.node)
+        rng = np.random.default_rng(0)
+        feeds = {"x": rng.standard_normal((3, INS, *size)).astype(np.float32), **made.parameters}
+        (y,), (other,) = (Runner(m.forward)(feeds).values() for m in (made, plain))
+        np.testing.assert_allclose(y, other, rtol=1e-5, atol=1e-5)
+        seed = rng.standard_normal(y.shape).astype(np.float32)
+        found, wanted = (Runner(m.model)(feeds | {next(iter(m.seeds.values())): seed}) for m in (made, plain))
+        for name in made.names:
+            a, b = found[made.names[name]], wanted[plain.names[name]]
+            assert np.abs(a - b).max() <= 1e-5 * np.abs(b).max()
 
 
 @pytest.mark.parametrize("group", [1, 2, INS])

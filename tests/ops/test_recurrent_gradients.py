@@ -1,6 +1,6 @@
 """Gradients of recurrent layers against torch in float64, one graph for several lengths and batches.
 
-Attributes that torch does not have are checked against central differences by the cases of ``test_recurrent``; the
+Attributes that torch does not have are checked against central differences by ``cases_recurrent_gradients``; the
 kernels that run there in float64 are held against onnxruntime here.
 """
 
@@ -19,8 +19,9 @@ from onnxprune.model import Model, from_proto
 from tests.doubles import Runner, double, double_feeds
 from tests.gradients import differentiated
 from tests.ops.cases import Case, Net
+from tests.ops.cases_recurrent_gradients import GRADIENT_CASES
 from tests.ops.recurrent_kernels import RECURRENT
-from tests.ops.test_recurrent import CASES, GATES, GRADIENT_CASES, case
+from tests.ops.test_recurrent import CASES, GATES, case
 from tests.oracle import Array, Feeds, feeds_for, run
 
 INPUTS, CELLS = 3, 4
