@@ -20,7 +20,7 @@ from onnxprune.graph import PRIMES, Graph, dynamic_dims
 from onnxprune.model import Model, from_proto
 from onnxprune.nodes import Node
 from onnxprune.ops import Rule, rule_for
-from onnxprune.ops.emitter import Array, Value
+from onnxprune.ops.emitter import Array, UnknownShape, Value
 from onnxprune.ops.tape import Tape
 from onnxprune.samples import assign
 
@@ -100,7 +100,11 @@ def _taken_apart(
         if node.number not in chosen:
             continue
         before = len(tape.nodes)
-        outputs = chosen[node.number](node, tape)
+        try:
+            outputs = chosen[node.number](node, tape)
+        except UnknownShape:  # it stays as it is; gradients that have to pass it will name it
+            del tape.nodes[before:]
+            continue
         if len(outputs) == 1 and outputs[0] is not None and outputs[0].name == node.output(0):
             continue  # it stays as it is
         for name, value in zip(node.outputs, outputs, strict=False):

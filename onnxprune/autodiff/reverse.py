@@ -14,7 +14,7 @@ from itertools import pairwise
 from onnxprune.errors import UnsupportedModel
 from onnxprune.nodes import Node
 from onnxprune.ops import rule_for
-from onnxprune.ops.emitter import FLOATS, Value
+from onnxprune.ops.emitter import FLOATS, UnknownShape, Value
 from onnxprune.ops.quantized import carries_quantised
 from onnxprune.ops.tape import Tape
 
@@ -45,7 +45,14 @@ def backward(tape: Tape, seeds: Mapping[str, Value], wanted: Collection[str]) ->
         if rule is None or rule.vjp is None:
             raise _no_rule(tape, node)
         tape.visit(node, tuple(_added(found, name) for name in node.outputs), needed)
-        for name, wants, gradient in zip(inputs, needed, rule.vjp(node, tape), strict=False):
+        try:
+            gradients = rule.vjp(node, tape)
+        except UnknownShape as error:
+            raise UnsupportedModel(
+                f"the gradient of {node} needs the shape of `{error.args[0]}`, which depends on the data",
+                "Export the model with fixed sizes there, or ask for gradients of later tensors only.",
+            ) from error
+        for name, wants, gradient in zip(inputs, needed, gradients, strict=False):
             if wants and gradient is not None:
                 found.setdefault(name, []).append(fitted(tape, gradient, tape.tensor(name)))
     return {name: total for name in wanted if (total := _added(found, name)) is not None}

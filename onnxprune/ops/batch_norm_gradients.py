@@ -49,7 +49,7 @@ def _frozen(node: Node, t: Tape) -> Cotangents:
         dx = t.op("BatchNormalization", dy, scale, zero, zero, variance, sizes=x.sizes, epsilon=epsilon)
     rstd, total = rstd_of(t, variance, epsilon), t.sum(dy, _others(x))
     if t.needs(node, 1) or t.needs(node, 4):
-        known = t.constant(node, 3)
+        known = t.constant(node, 3) if epsilon == 0 else None  # no layer has that, only affine maps: their mean stays 0
         centred = _affine(t, x, _constant(t, scale, 1.0), -mean) if known is None or known.any() else x
         dscale = t.sum(dy * centred, _others(x)) * rstd
         dvariance = dscale * scale * rstd * rstd * -0.5 if t.needs(node, 4) else None

@@ -22,12 +22,16 @@ from onnx import TensorProto, helper
 
 from onnxprune.weights import dtype_of
 
-__all__ = ["FLOATS", "Array", "Dim", "Emitter", "Sizes", "Value", "broadcast_sizes"]
+__all__ = ["FLOATS", "Array", "Dim", "Emitter", "Sizes", "UnknownShape", "Value", "broadcast_sizes"]
 
 Array = NDArray[Any]
 Sizes = tuple[int, ...]
 FLOATS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16})
 INT64, BOOL = int(TensorProto.INT64), int(TensorProto.BOOL)
+
+
+class UnknownShape(Exception):
+    """A rule needs the shape of a tensor that nothing could tell; ``args[0]`` is its name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,14 +48,14 @@ class Value:
 
     @property
     def rank(self) -> int:
-        """Number of axes. Raises ValueError where the shape is not known."""
+        """Number of axes. Raises UnknownShape."""
         return len(self.known)
 
     @property
     def known(self) -> Sizes:
-        """The sizes. Raises ValueError where they are not known."""
+        """The sizes. Raises UnknownShape."""
         if self.sizes is None:
-            raise ValueError(f"the shape of `{self.name}` is not known")
+            raise UnknownShape(self.name)
         return self.sizes
 
     @property
