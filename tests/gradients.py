@@ -24,7 +24,7 @@ __all__ = ["Differentiated", "check_gradients", "differentiated"]
 STEP = 1e-5  # of the central difference
 RTOL = 1e-6
 RTOL32 = 1e-5
-FLOOR = 3e-2
+FLOOR = 3 * float(np.finfo(np.float32).eps) / RTOL32  # three roundings of the largest gradient are allowed anywhere
 SPREAD = 0.02  # noise on the inputs, which keeps them away from kinks and ties
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from onnxprune.autodiff import backward, build, open_tape
 from onnxprune.criteria.base import Settings
+from onnxprune.criteria.gradient_folding import without_batch_norm
 from onnxprune.criteria.gradient_gates import contributions, gated
 from onnxprune.criteria.gradient_goal import Goal, goal_and_data
 from onnxprune.criteria.gradient_reach import out_of_reach
@@ -137,7 +138,8 @@ def of_weights(
 def write_units(model: Model, coupling: Coupling, goal: Goal, weights: Collection[str] = ()) -> Written:
     """Group name -> contributions (examples, units); with the gradients of these weights, where there are any."""
     found = gated(model, coupling)
-    tape = open_tape(found.model)
+    read = {gate.point.tensor for gates in found.gates.values() for gate in gates}
+    tape = open_tape(found.model if weights else without_batch_norm(found.model, {*read, *found.tensors}))
     seeds = goal.write(tape)
     reach = out_of_reach(tape.graph, seeds)
     blocked = {
