@@ -203,3 +203,39 @@ CASES = {
         einsum_heads(),
     ],
 }
+
+
+def shaped(groups: int = 1, size: tuple[int, int] = (5, 4), **attrs: object) -> Case:
+    """A transposed convolution with a kernel of 3 x 2."""
+
+    def middle(net: Net, h: str) -> str:
+        return net.op("ConvTranspose", h, net.param(HIDDEN, HIDDEN // groups, 3, 2), group=groups, **attrs)
+
+    return maps(middle, size=size)
+
+
+def activated(activation: str, *numbers: float) -> Case:
+    def middle(net: Net, h: str) -> str:
+        weights = net.param(HIDDEN, HIDDEN, 3, 3), net.param(HIDDEN)
+        extra = {"activation_params": list(numbers)} if numbers else {}
+        return net.op("FusedConv", h, *weights, domain=MS, activation=activation, kernel_shape=[3, 3], **extra)
+
+    return maps(middle)
+
+
+GRADIENT_CASES = {
+    ("", "ConvTranspose"): [
+        shaped(auto_pad="SAME_UPPER", strides=[2, 2]),
+        shaped(auto_pad="SAME_LOWER", strides=[2, 1], groups=2),
+        shaped(auto_pad="VALID", strides=[2, 1]),
+        shaped(output_shape=[9, 8], strides=[2, 2]),
+        shaped(output_shape=[10, 8], strides=[2, 2], auto_pad="SAME_UPPER"),
+        shaped(strides=[3, 2], output_padding=[2, 1], pads=[1, 0, 2, 1]),
+    ],
+    (MS, "FusedConv"): [
+        activated("Tanh"),
+        activated("LeakyRelu", 0.125),
+        activated("Clip", -2.0, 3.0),
+        activated("HardSigmoid", 0.125, 0.5),
+    ],
+}
