@@ -227,6 +227,12 @@ def _distilled(loss: Loss, seen: Seen, outputs: Mapping[str, Array], feed: str) 
         )
     source = first if first in same else same[0]
     output = floats[first]
+    if output.shape[:1] != (seen.batch.count,):
+        raise DataError(
+            f"the output `{first}` has shape {output.shape} for a batch of {seen.batch.count}: a loss needs one row for"
+            " each sample",
+            "Name another output, or export the model with the samples along axis 0 of its output.",
+        )
     axis = _distilled_axis(layout, seen, first, output)
     probable = axis is not None and _probable(output, axis, seen.graph, first)
     teaching = axis is not None and _probable(seen.taught[source], axis, None, source, seen.teacher)

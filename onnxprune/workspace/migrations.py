@@ -69,6 +69,63 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TRIGGER document_stays BEFORE UPDATE ON document
         BEGIN SELECT RAISE (ABORT, 'a document is never changed'); END;
     """,
+    """
+    CREATE TABLE file (
+        path TEXT PRIMARY KEY,
+        kind TEXT NOT NULL CHECK (kind IN ('model', 'data')),
+        size INTEGER NOT NULL,
+        changed INTEGER NOT NULL,
+        hash TEXT NOT NULL DEFAULT '',
+        problem TEXT NOT NULL DEFAULT '',
+        step INTEGER REFERENCES step (number)
+    ) WITHOUT ROWID;
+    CREATE TABLE pair (
+        model TEXT NOT NULL,
+        data TEXT NOT NULL,
+        problem TEXT NOT NULL DEFAULT '',
+        PRIMARY KEY (model, data)
+    ) WITHOUT ROWID;
+    """,
+    """
+    CREATE TABLE job (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        action TEXT NOT NULL,
+        step INTEGER NOT NULL REFERENCES step (number) ON DELETE CASCADE,
+        options TEXT NOT NULL,
+        priority INTEGER NOT NULL,
+        heavy INTEGER NOT NULL,
+        state TEXT NOT NULL DEFAULT 'queued'
+            CHECK (state IN ('queued', 'running', 'done', 'failed', 'cancelled', 'lost')),
+        created REAL NOT NULL,
+        started REAL,
+        ended REAL,
+        host TEXT NOT NULL DEFAULT '',
+        pid INTEGER NOT NULL DEFAULT 0,
+        born REAL NOT NULL DEFAULT 0,
+        beat REAL,
+        cancel INTEGER NOT NULL DEFAULT 0,
+        stage TEXT NOT NULL DEFAULT '',
+        staged REAL,
+        done INTEGER NOT NULL DEFAULT 0,
+        total INTEGER NOT NULL DEFAULT 0,
+        result INTEGER UNIQUE REFERENCES step (number) ON DELETE SET NULL,
+        error TEXT NOT NULL DEFAULT '',
+        hint TEXT NOT NULL DEFAULT '',
+        again INTEGER REFERENCES job (number) ON DELETE SET NULL
+    );
+    CREATE INDEX job_by_state ON job (state, priority, number);
+    CREATE INDEX job_by_step ON job (step);
+    CREATE INDEX job_by_again ON job (again);
+    CREATE TRIGGER job_stays BEFORE UPDATE OF state ON job WHEN OLD.state NOT IN ('queued', 'running')
+        BEGIN SELECT RAISE (ABORT, 'a job that has ended is never changed'); END;
+    CREATE TABLE line (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        job INTEGER NOT NULL REFERENCES job (number) ON DELETE CASCADE,
+        time REAL NOT NULL,
+        text TEXT NOT NULL
+    );
+    CREATE INDEX line_by_job ON line (job);
+    """,
 )
 VERSION = len(MIGRATIONS)
 

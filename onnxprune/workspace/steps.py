@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import sqlite3
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -13,10 +15,12 @@ from onnxprune.workspace.values import Entry, NewStep, Step
 
 __all__ = ["Drafts", "Steps"]
 
+# In the order of the fields of Step, so that a row becomes one by its place; metrics come from a query of their own.
 COLUMNS = (
-    "SELECT step.*, label.name, label.note, label.pinned, label.trashed, label.damaged "
-    "FROM step JOIN label ON label.step = step.number"
+    "SELECT number, parent, root, kind, created, seconds, model, model_hash, plan, dataset, seed, command, promise, "
+    "versions, name, note, pinned, trashed, damaged FROM step JOIN label ON label.step = step.number"
 )
+METRICS = "SELECT step, json_group_object(name, value) FROM metric WHERE class = ''"
 
 
 class Steps:
@@ -28,55 +32,80 @@ class Steps:
     def add(self, new: NewStep) -> Step:
         """Record a step with all that belongs to it, in one transaction. Raises StepNotFound for an unknown parent."""
         with self.database.writing() as connection:
-            root = None
-            if new.parent is not None:
-                parent = connection.execute("SELECT root FROM step WHERE number = ?", (new.parent,)).fetchone()
-                if parent is None:
-                    raise self._absent(new.parent)
-                root = parent["root"]
-            number = connection.execute("SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'step'")
-            next_number = int(number.fetchone()[0])
-            connection.execute(
-                "INSERT INTO step VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    next_number, new.parent, next_number if root is None else root, new.kind, time.time(), new.seconds,
-                    new.model, new.model_hash, new.plan, new.dataset, new.seed, json.dumps(new.command), new.promise,
-                    json.dumps(dict(new.versions), sort_keys=True),
-                ),
-            )  # fmt: skip
-            connection.execute("INSERT INTO label (step, name) VALUES (?, ?)", (next_number, new.name))
-            connection.executemany(
-                "INSERT INTO metric VALUES (?, ?, ?, ?)",
-                [(next_number, name, cls, value) for (name, cls), value in new.metrics.items()],
-            )
-            connection.executemany(
-                "INSERT INTO document VALUES (?, ?, ?)", [(next_number, *pair) for pair in new.documents.items()]
-            )
-        return self.get(next_number)
+            number = self.insert(connection, new)
+        return self.get(number)
+
+    def insert(self, connection: sqlite3.Connection, new: NewStep) -> int:
+        """Record a step within a transaction of somebody else's; returns its number. Raises as ``add`` does."""
+        root = None
+        if new.parent is not None:
+            parent = connection.execute("SELECT root FROM step WHERE number = ?", (new.parent,)).fetchone()
+            if parent is None:
+                raise self._absent(new.parent)
+            root = parent["root"]
+        found = connection.execute("SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'step'")
+        number = int(found.fetchone()[0])
+        connection.execute(
+            "INSERT INTO step VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                number, new.parent, number if root is None else root, new.kind, time.time(), new.seconds,
+                new.model, new.model_hash, new.plan, new.dataset, new.seed, json.dumps(new.command), new.promise,
+                json.dumps(dict(new.versions), sort_keys=True),
+            ),
+        )  # fmt: skip
+        connection.execute("INSERT INTO label (step, name) VALUES (?, ?)", (number, new.name))
+        _add_measured(connection, number, new.metrics, new.documents)
+        return number
+
+    def original(self, connection: sqlite3.Connection, new: NewStep) -> int:
+        """The original with this model, recorded now if there is none; one that was put aside comes back."""
+        query = "SELECT number FROM step WHERE kind = 'original' AND model_hash = ?"
+        row = connection.execute(query, (new.model_hash,)).fetchone()
+        if row is None:
+            return self.insert(connection, new)
+        number = int(row["number"])
+        connection.execute("UPDATE label SET trashed = NULL WHERE step = ? AND trashed IS NOT NULL", (number,))
+        return number
+
+    def put_aside(self, connection: sqlite3.Connection, number: int) -> None:
+        """Put an original whose file has gone into the trash, unless something was made of it."""
+        connection.execute(
+            "UPDATE label SET trashed = ? WHERE step = ? AND trashed IS NULL "
+            "AND NOT EXISTS (SELECT 1 FROM step WHERE parent = ?)",
+            (time.time(), number, number),
+        )
+
+    def measured(
+        self, number: int, metrics: Mapping[tuple[str, str], float], documents: Mapping[str, str]
+    ) -> Step:
+        """Add what was measured of a step later; what is known already stays as it is. Raises StepNotFound."""
+        self.get(number)
+        with self.database.writing() as connection:
+            _add_measured(connection, number, metrics, documents)
+        return self.get(number)
 
     def all(self, *, trashed: bool = False) -> list[Step]:
         """The tree in the order of making; with ``trashed`` what is in the trash as well."""
-        condition = "" if trashed else " WHERE label.trashed IS NULL"
-        rows = self.database.rows(f"{COLUMNS}{condition} ORDER BY step.number")
-        metrics: dict[int, dict[str, float]] = {}
-        for row in self.database.rows("SELECT step, name, value FROM metric WHERE class = ''"):
-            metrics.setdefault(row["step"], {})[row["name"]] = row["value"]
-        return [_step(row, metrics.get(row["number"], {})) for row in rows]
+        condition = "" if trashed else " WHERE trashed IS NULL"
+        return self._read(f"{COLUMNS}{condition} ORDER BY number", "")
 
     def get(self, number: int) -> Step:
         """One step. Raises StepNotFound."""
-        row = self.database.row(f"{COLUMNS} WHERE step.number = ?", number)
-        if row is None:
+        found = self._read(f"{COLUMNS} WHERE number = ?", " AND step = ?", number)
+        if not found:
             raise self._absent(number)
-        metrics = self.database.rows("SELECT name, value FROM metric WHERE step = ? AND class = ''", number)
-        return _step(row, {m["name"]: m["value"] for m in metrics})
+        return found[0]
 
     def path(self, number: int) -> list[Step]:
         """From the root to a step. Raises StepNotFound."""
-        found = [self.get(number)]
-        while (parent := found[-1].parent) is not None:
-            found.append(self.get(parent))
-        return found[::-1]
+        above = (
+            "(WITH RECURSIVE above (n) AS (VALUES (?) UNION ALL SELECT parent FROM step JOIN above ON number = n "
+            "WHERE parent IS NOT NULL) SELECT n FROM above)"
+        )
+        found = self._read(f"{COLUMNS} WHERE number IN {above} ORDER BY number", f" AND step IN {above}", number)
+        if not found:
+            raise self._absent(number)
+        return found
 
     def class_metrics(self, number: int) -> Mapping[tuple[str, str], float]:
         """(metric, class) -> value of one step."""
@@ -135,6 +164,14 @@ class Steps:
         """All blobs that a row names, those of the trash included."""
         query = "SELECT model AS b FROM step UNION SELECT plan FROM step UNION SELECT blob FROM document"
         return {row["b"] for row in self.database.rows(query) if row["b"]}
+
+    def _read(self, query: str, condition: str, *values: int) -> list[Step]:
+        """The steps of a query. Written for 10,000 of them: equal texts are parsed once, and a row becomes a step
+        without the twenty calls that the constructor of a frozen dataclass makes."""
+        metrics: dict[int, dict[str, float]] = {}
+        for step, found in self.database.rows(f"{METRICS}{condition} GROUP BY step", *values):
+            metrics[step] = json.loads(found)
+        return list(map(_Reader(metrics), self.database.rows(query, *values)))
 
     def _descendants(self, number: int) -> list[int]:
         rows = self.database.rows(
@@ -201,26 +238,44 @@ class Drafts:
         return None if place is None else next(e for e in self.entries(step) if e.place == place)
 
 
-def _step(row: Any, metrics: Mapping[str, float]) -> Step:
-    return Step(
-        number=row["number"],
-        parent=row["parent"],
-        root=row["root"],
-        kind=row["kind"],
-        created=row["created"],
-        seconds=row["seconds"],
-        model=row["model"],
-        model_hash=row["model_hash"],
-        plan=row["plan"],
-        dataset=row["dataset"],
-        seed=row["seed"],
-        command=tuple(json.loads(row["command"])),
-        promise=row["promise"],
-        versions=json.loads(row["versions"]),
-        metrics=metrics,
-        name=row["name"],
-        note=row["note"],
-        pinned=bool(row["pinned"]),
-        trashed=row["trashed"] is not None,
-        damaged=row["damaged"],
+def _add_measured(
+    connection: sqlite3.Connection,
+    number: int,
+    metrics: Mapping[tuple[str, str], float],
+    documents: Mapping[str, str],
+) -> None:
+    """What is not a number is left out: it would come back as None."""
+    connection.executemany(
+        "INSERT OR IGNORE INTO metric VALUES (?, ?, ?, ?)",
+        [(number, name, cls, float(value)) for (name, cls), value in metrics.items() if math.isfinite(value)],
     )
+    connection.executemany(
+        "INSERT OR IGNORE INTO document VALUES (?, ?, ?)", [(number, *pair) for pair in documents.items()]
+    )
+
+
+class _Reader:
+    """Makes steps of rows. Many steps share their command or their versions: each text is parsed once."""
+
+    def __init__(self, metrics: Mapping[int, Mapping[str, float]]) -> None:
+        self.metrics = metrics
+        self.parsed: dict[str, Any] = {}
+
+    def __call__(self, row: sqlite3.Row) -> Step:
+        (
+            number, parent, root, kind, created, seconds, model, model_hash, plan, dataset, seed, command, promise,
+            versions, name, note, pinned, trashed, damaged,
+        ) = row  # fmt: skip
+        step = Step.__new__(Step)
+        step.__dict__.update(
+            number=number, parent=parent, root=root, kind=kind, created=created, seconds=seconds, model=model,
+            model_hash=model_hash, plan=plan, dataset=dataset, seed=seed, command=tuple(self._value(command)),
+            promise=promise, versions=self._value(versions), metrics=self.metrics.get(number, {}), name=name,
+            note=note, pinned=bool(pinned), trashed=trashed is not None, damaged=damaged,
+        )  # fmt: skip
+        return step
+
+    def _value(self, text: str) -> Any:
+        if text not in self.parsed:
+            self.parsed[text] = json.loads(text)
+        return self.parsed[text]

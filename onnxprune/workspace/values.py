@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["KINDS", "PROMISES", "Entry", "NewStep", "Step"]
+__all__ = ["KINDS", "PROMISES", "Cancelled", "Entry", "NewStep", "Step"]
 
 KINDS = ("original", "prune", "edit", "recover", "fine-tune", "import")
 PROMISES = ("identical", "close")
+
+
+class Cancelled(Exception):  # noqa: N818 - it is no fault of anybody
+    """Somebody wanted the work to end; nothing of it was recorded."""
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,13 @@ def test_a_teacher_of_another_shape() -> None:
         chosen(SCORES, CLASSES, "distillation", teacher=other.build())
 
 
+def test_an_output_without_a_row_for_each_sample() -> None:
+    x = np.zeros((3, 2, 4), np.float32)
+    model = net(("n", 2, 4), ("Flatten", {"axis": 2}), dtype=TensorProto.FLOAT)
+    with pytest.raises(DataError, match=r"the output `y` has shape \(6, 4\) for a batch of 3"):
+        choose_objective(model, Dataset({"x": x}), teacher=model, provider="cpu")
+
+
 def wider() -> Model:
     zero = np.zeros(1, np.float32)
     pads = {"pads": np.array([0, 0, 0, 1]), "zero": zero.reshape(())}

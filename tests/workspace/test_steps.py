@@ -140,6 +140,7 @@ def test_the_schema_is_what_the_migrations_come_to(database: Database) -> None:
     names = {row["name"] for row in database.rows("SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'")}
     assert names == {
         "step", "step_by_parent", "label", "metric", "document", "entry", "step_stays", "metric_stays", "document_stays",
+        "file", "pair",
     }  # fmt: skip
     assert database.rows("PRAGMA user_version")[0][0] == VERSION == len(MIGRATIONS)
 
