@@ -2,7 +2,8 @@
 
 Each change runs in a transaction of its own together with the new version number (``PRAGMA user_version``), so that a
 process that dies in the middle leaves the version before. Rows of ``step``, ``metric`` and ``document`` are never
-changed: a person's own words about a step (its name, a note, the pin, the trash) are in ``label``.
+changed: a person's own words about a step (its name, a note, the pin, the trash) are in ``label``, with a copy of its
+metrics, so that a tree is read by one query.
 """
 
 from __future__ import annotations
@@ -85,6 +86,10 @@ MIGRATIONS: tuple[str, ...] = (
         problem TEXT NOT NULL DEFAULT '',
         PRIMARY KEY (model, data)
     ) WITHOUT ROWID;
+    ALTER TABLE label ADD COLUMN metrics TEXT NOT NULL DEFAULT '{}';
+    UPDATE label SET metrics = (
+        SELECT json_group_object(name, value) FROM metric WHERE metric.step = label.step AND class = ''
+    );
     """,
     """
     CREATE TABLE job (
@@ -108,13 +113,14 @@ MIGRATIONS: tuple[str, ...] = (
         staged REAL,
         done INTEGER NOT NULL DEFAULT 0,
         total INTEGER NOT NULL DEFAULT 0,
-        result INTEGER UNIQUE REFERENCES step (number) ON DELETE SET NULL,
+        result INTEGER REFERENCES step (number) ON DELETE SET NULL,
         error TEXT NOT NULL DEFAULT '',
         hint TEXT NOT NULL DEFAULT '',
         again INTEGER REFERENCES job (number) ON DELETE SET NULL
     );
     CREATE INDEX job_by_state ON job (state, priority, number);
     CREATE INDEX job_by_step ON job (step);
+    CREATE INDEX job_by_result ON job (result);
     CREATE INDEX job_by_again ON job (again);
     CREATE TRIGGER job_stays BEFORE UPDATE OF state ON job WHEN OLD.state NOT IN ('queued', 'running')
         BEGIN SELECT RAISE (ABORT, 'a job that has ended is never changed'); END;

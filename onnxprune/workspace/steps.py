@@ -6,7 +6,7 @@ import json
 import math
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from onnxprune.errors import StepNotFound, WorkspaceError
@@ -15,12 +15,10 @@ from onnxprune.workspace.values import Entry, NewStep, Step
 
 __all__ = ["Drafts", "Steps"]
 
-# In the order of the fields of Step, so that a row becomes one by its place; metrics come from a query of their own.
 COLUMNS = (
     "SELECT number, parent, root, kind, created, seconds, model, model_hash, plan, dataset, seed, command, promise, "
-    "versions, name, note, pinned, trashed, damaged FROM step JOIN label ON label.step = step.number"
+    "versions, name, note, pinned, trashed, damaged, metrics FROM step JOIN label ON label.step = step.number"
 )
-METRICS = "SELECT step, json_group_object(name, value) FROM metric WHERE class = ''"
 
 
 class Steps:
@@ -75,9 +73,7 @@ class Steps:
             (time.time(), number, number),
         )
 
-    def measured(
-        self, number: int, metrics: Mapping[tuple[str, str], float], documents: Mapping[str, str]
-    ) -> Step:
+    def measured(self, number: int, metrics: Mapping[tuple[str, str], float], documents: Mapping[str, str]) -> Step:
         """Add what was measured of a step later; what is known already stays as it is. Raises StepNotFound."""
         self.get(number)
         with self.database.writing() as connection:
@@ -87,11 +83,11 @@ class Steps:
     def all(self, *, trashed: bool = False) -> list[Step]:
         """The tree in the order of making; with ``trashed`` what is in the trash as well."""
         condition = "" if trashed else " WHERE trashed IS NULL"
-        return self._read(f"{COLUMNS}{condition} ORDER BY number", "")
+        return _read(self.database.rows(f"{COLUMNS}{condition} ORDER BY number"))
 
     def get(self, number: int) -> Step:
         """One step. Raises StepNotFound."""
-        found = self._read(f"{COLUMNS} WHERE number = ?", " AND step = ?", number)
+        found = _read(self.database.rows(f"{COLUMNS} WHERE number = ?", number))
         if not found:
             raise self._absent(number)
         return found[0]
@@ -102,7 +98,7 @@ class Steps:
             "(WITH RECURSIVE above (n) AS (VALUES (?) UNION ALL SELECT parent FROM step JOIN above ON number = n "
             "WHERE parent IS NOT NULL) SELECT n FROM above)"
         )
-        found = self._read(f"{COLUMNS} WHERE number IN {above} ORDER BY number", f" AND step IN {above}", number)
+        found = _read(self.database.rows(f"{COLUMNS} WHERE number IN {above} ORDER BY number", number))
         if not found:
             raise self._absent(number)
         return found
@@ -164,14 +160,6 @@ class Steps:
         """All blobs that a row names, those of the trash included."""
         query = "SELECT model AS b FROM step UNION SELECT plan FROM step UNION SELECT blob FROM document"
         return {row["b"] for row in self.database.rows(query) if row["b"]}
-
-    def _read(self, query: str, condition: str, *values: int) -> list[Step]:
-        """The steps of a query. Written for 10,000 of them: equal texts are parsed once, and a row becomes a step
-        without the twenty calls that the constructor of a frozen dataclass makes."""
-        metrics: dict[int, dict[str, float]] = {}
-        for step, found in self.database.rows(f"{METRICS}{condition} GROUP BY step", *values):
-            metrics[step] = json.loads(found)
-        return list(map(_Reader(metrics), self.database.rows(query, *values)))
 
     def _descendants(self, number: int) -> list[int]:
         rows = self.database.rows(
@@ -252,30 +240,32 @@ def _add_measured(
     connection.executemany(
         "INSERT OR IGNORE INTO document VALUES (?, ?, ?)", [(number, *pair) for pair in documents.items()]
     )
+    connection.execute(
+        "UPDATE label SET metrics = (SELECT json_group_object(name, value) FROM metric WHERE step = ? AND class = '') "
+        "WHERE step = ?",
+        (number, number),
+    )
 
 
-class _Reader:
-    """Makes steps of rows. Many steps share their command or their versions: each text is parsed once."""
-
-    def __init__(self, metrics: Mapping[int, Mapping[str, float]]) -> None:
-        self.metrics = metrics
-        self.parsed: dict[str, Any] = {}
-
-    def __call__(self, row: sqlite3.Row) -> Step:
+def _read(rows: Sequence[sqlite3.Row]) -> list[Step]:
+    """Rows as steps. Made for 10,000 of them: all their JSON is parsed in one go, and a step is made without the
+    twenty calls that the constructor of a frozen dataclass makes."""
+    if not rows:
+        return []
+    commands, metrics = (json.loads(f"[{','.join([row[k] for row in rows])}]") for k in ("command", "metrics"))
+    libraries = {text: json.loads(text) for text in {row["versions"] for row in rows}}
+    found = []
+    for row, command, values in zip(rows, commands, metrics, strict=True):
         (
-            number, parent, root, kind, created, seconds, model, model_hash, plan, dataset, seed, command, promise,
-            versions, name, note, pinned, trashed, damaged,
+            number, parent, root, kind, created, seconds, model, model_hash, plan, dataset, seed, _, promise,
+            versions, name, note, pinned, trashed, damaged, _,
         ) = row  # fmt: skip
         step = Step.__new__(Step)
         step.__dict__.update(
             number=number, parent=parent, root=root, kind=kind, created=created, seconds=seconds, model=model,
-            model_hash=model_hash, plan=plan, dataset=dataset, seed=seed, command=tuple(self._value(command)),
-            promise=promise, versions=self._value(versions), metrics=self.metrics.get(number, {}), name=name,
+            model_hash=model_hash, plan=plan, dataset=dataset, seed=seed, command=tuple(command),
+            promise=promise, versions=libraries[versions], metrics=values, name=name,
             note=note, pinned=bool(pinned), trashed=trashed is not None, damaged=damaged,
         )  # fmt: skip
-        return step
-
-    def _value(self, text: str) -> Any:
-        if text not in self.parsed:
-            self.parsed[text] = json.loads(text)
-        return self.parsed[text]
+        found.append(step)
+    return found
