@@ -128,7 +128,7 @@ def export(net: str, path: Path) -> None:
     x, y = NETS[net].batch()
     mode = torch.onnx.TrainingMode.PRESERVE if NETS[net].frozen else torch.onnx.TrainingMode.TRAINING
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore")
         torch.onnx.export(
             module, (torch.from_numpy(x),), str(path), dynamo=False, opset_version=18, input_names=["x"],
             output_names=["y"], dynamic_axes={"x": {0: "n"}}, do_constant_folding=False, training=mode,

@@ -21,7 +21,10 @@ SELU_ALPHA, SELU_GAMMA = 1.67326319217681884765625, 1.05070102214813232421875  #
 
 def vjp_relu(node: Node, t: Tape) -> Cotangents:
     """y = max(x, 0); the gradient at 0 is 0."""
-    return (t.where(t.output(node) > 0.0, guided(t, t.dy(node)), 0.0),)
+    dy, y = t.dy(node), t.output(node)
+    if not t.guided and t.vanishing.get(dy.name) == y.name:
+        return (dy,)
+    return (t.gate(guided(t, dy), y > 0.0),)
 
 
 def vjp_leaky_relu(node: Node, t: Tape) -> Cotangents:
@@ -78,8 +81,10 @@ def vjp_clip(node: Node, t: Tape) -> Cotangents:
     below = None if low is None else x < low
     above = None if high is None else x > high
     dx = dy
-    for outside in (below, above):
-        dx = dx if outside is None else t.where(outside, 0.0, dx)
+    if t.needs(node, 0):
+        sides = [side for side in (None if low is None else x >= low, None if high is None else x <= high) if side is not None]
+        inside = t.binary("And", *sides, dtype=BOOL) if len(sides) > 1 else next(iter(sides), None)
+        dx = dy if inside is None else t.gate(dy, inside)
     dlow = dhigh = None
     if below is not None and low is not None and t.needs(node, 1):
         dlow = t.where(below if high is None else t.binary("And", below, low <= high, dtype=BOOL), dy, 0.0)

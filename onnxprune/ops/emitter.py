@@ -234,6 +234,10 @@ class Emitter:
         sizes = broadcast_sizes(broadcast_sizes(condition.sizes, a.sizes), b.sizes)
         return self.op("Where", condition, a, b, sizes=sizes, dtype=kind)
 
+    def gate(self, x: Value, condition: Value) -> Value:
+        """``x`` where the condition holds, else 0, as a product: quicker than ``where``; ``x`` must be finite."""
+        return x * self.cast(condition, x.dtype)
+
     def cast(self, x: Value, dtype: int) -> Value:
         """The same as another type; nothing where it has that type."""
         return x if x.dtype == dtype else self.op("Cast", x, sizes=x.sizes, dtype=dtype, to=dtype)

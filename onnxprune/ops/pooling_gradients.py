@@ -25,8 +25,15 @@ INT64 = int(TensorProto.INT64)
 
 
 def vjp_max_pool(node: Node, t: Tape) -> Cotangents:
-    """dx is zero but where ``Indices`` point: they count through the whole tensor. Ties go where the operator says."""
+    """dx is zero but where ``Indices`` point: they count through the whole tensor. Ties go where the operator says.
+
+    Behind Relu, what won is 0 where the pooled value is: Relu's own gradient is taken here, on the smaller tensor.
+    """
     dy, x = t.dy(node), t.input(node, 0)
+    maker = t.graph.producer.get(node.input(0))
+    rectified = maker is not None and maker.op == "Relu" and not maker.domain and not t.guided and bool(node.output(0))
+    if rectified:
+        dy = t.gate(dy, t.output(node) > 0.0)
     windows = pool_windows(node, x.known[2:], t.output(node).known[2:])
     if node.attrs.get("storage_order", 0) or (node.output(1) and not node.output(0)):
         attrs = {key: value for key, value in node.attrs.items() if key != "storage_order"}
@@ -39,7 +46,10 @@ def vjp_max_pool(node: Node, t: Tape) -> Cotangents:
     apart = all(s >= r for s, r in zip(windows.strides, windows.reach, strict=True))
     flat = [t.reshape(value, [t.product(all_y)]) for value in (where, dy)]
     found = t.op("ScatterElements", zeros, *flat, sizes=zeros.sizes, axis=0, reduction=None if apart else "add")
-    return (t.reshape(found, all_x),)
+    dx = t.reshape(found, all_x)
+    if rectified:
+        t.vanishing[dx.name] = x.name
+    return (dx,)
 
 
 def vjp_average_pool(node: Node, t: Tape) -> Cotangents:

@@ -56,6 +56,7 @@ class Tape(Emitter):
         self.guided = guided
         self.seed = seed
         self.inputs: list[Value] = []  # beside those of the model
+        self.vanishing: dict[str, str] = {}  # cotangent -> the tensor where whose entries are 0 it is 0 as well
         self.updates: dict[str, str] = {}  # weight -> the tensor that is its new value after a step of training
         self._other = other
         self._asked: dict[tuple[int, int], str] = {}

@@ -30,7 +30,7 @@ class Blobs:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def put(self, data: bytes | Iterable[bytes]) -> str:
+    def put(self, data: bytes | Iterable[bytes | memoryview]) -> str:
         """Write a blob and return its name; one that is there already is not written again.
 
         Raises WorkspaceError where the disk is full or may not be written: nothing is left behind then.

@@ -1,91 +1,33 @@
 """The queue: what is to be done to which step, who is doing it, how far it is, and how it ended.
 
 A job is done in the very moment in which its step is recorded: `Jobs.recording` puts a trigger on the connection that
-records, which marks the job in the step's own transaction and refuses the step where the job belongs to somebody else
-by now. So a step comes from one job at most, a job that counts as lost records nothing, and there is no moment at which
-a kill leaves one without the other. A job that has ended is never changed: trying again makes a new one.
+records, which marks the job in the step's own transaction, and refuses the step where the job is not this worker's any
+more. So a job makes one step at most, a job that counts as lost records nothing, and there is no moment at which a kill
+leaves one without the other. A job that has ended is never changed: trying again makes a new one.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import platform
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from onnxprune.errors import OptionError, StepNotFound, WorkspaceError
 from onnxprune.workspace.database import Database
+from onnxprune.workspace.job import BACKGROUND, PERSON, STATES, Job, Line, alive, job_of, this_worker
 
-__all__ = ["BACKGROUND", "ENDED", "PERSON", "STATES", "Job", "Jobs", "Line"]
+__all__ = ["WORKER", "Jobs"]
 
-STATES = ("queued", "running", "done", "failed", "cancelled", "lost")
-ENDED = STATES[2:]
-PERSON, BACKGROUND = 100, 0  # priorities
-FRESH = 10.0  # seconds: whose last sign is younger than this is alive if there is a process of its number
-SILENT = 180.0  # seconds without a sign after which a worker counts as dead, whatever the process list says
-LOG_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class Job:
-    """One piece of work.
-
-    ``action``: a name in `actions.ACTIONS`. ``step``: what it is done to. ``options``: its own, as JSON values.
-    ``priority``: higher goes first. ``heavy``: counts against the limit. ``state``: one of STATES. ``created``,
-    ``started``, ``ended``, ``beat`` (the worker's last sign), ``staged`` (when the stage began): seconds since 1970.
-    ``host``, ``pid``, ``born``: the worker, and when its process began. ``cancel``: it is to end. ``stage``, ``done``,
-    ``total``: how far it is (total 0: unknown). ``result``: the step that it made. ``error``, ``hint``: why it did not.
-    ``again``: the job that this one tries again.
-    """
-
-    number: int
-    action: str
-    step: int
-    options: Mapping[str, Any] = field(hash=False)
-    priority: int
-    heavy: bool
-    state: str
-    created: float
-    started: float | None
-    ended: float | None
-    host: str
-    pid: int
-    born: float
-    beat: float | None
-    cancel: bool
-    stage: str
-    staged: float | None
-    done: int
-    total: int
-    result: int | None
-    error: str
-    hint: str
-    again: int | None
-
-    @property
-    def eta(self) -> float | None:
-        """Seconds until the stage is over, from its mean pace up to the last sign; None where it cannot be told."""
-        if self.state != "running" or self.beat is None or self.staged is None or not 0 < self.done <= self.total:
-            return None
-        return (self.beat - self.staged) * (self.total - self.done) / self.done
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of a job's log; ``time``: seconds since 1970."""
-
-    time: float
-    text: str
+WORKER = "onnxprune.workspace.worker"
+LOG_BYTES = 1 << 20  # a log of workers larger than this is begun anew
+OWN = "state = 'running' AND host = ? AND pid = ? AND born = ?"
 
 
 class Jobs:
@@ -104,40 +46,43 @@ class Jobs:
         heavy: bool = True,
         again: int | None = None,
     ) -> Job:
-        """Queue a job. What runs with the priority BACKGROUND makes room for one with a higher priority.
+        """Queue a job; ``step``: what it is done to, 0 for nothing that is there. What runs with the priority BACKGROUND ends to make room for one with a higher priority.
 
         Raises StepNotFound, and OptionError for options that JSON cannot hold.
         """
         try:
             text = json.dumps(dict(options or {}), sort_keys=True, allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise OptionError(f"the options of {action!r} are not JSON values: {error}", "Give plain values.") from error
+            raise OptionError(
+                f"the options of {action!r} are not JSON values: {error}", "Give plain values."
+            ) from error
         with self.database.writing() as connection:
-            if connection.execute("SELECT 1 FROM step WHERE number = ?", (step,)).fetchone() is None:
+            if step and connection.execute("SELECT 1 FROM step WHERE number = ?", (step,)).fetchone() is None:
                 raise StepNotFound(f"there is no step {step}", "`onnxprune ws tree` lists the steps.")
             number = connection.execute(
                 "INSERT INTO job (action, step, options, priority, heavy, created, again) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (action, step, text, priority, heavy, time.time(), again),
+                (action, step or None, text, priority, heavy, time.time(), again),
             ).lastrowid
-            if heavy:
+            if heavy and priority > BACKGROUND:
                 connection.execute(
-                    "UPDATE job SET cancel = 1 WHERE state = 'running' AND heavy AND priority <= ? AND priority < ?",
-                    (BACKGROUND, priority),
+                    "UPDATE job SET cancel = 1 WHERE state = 'running' AND heavy AND priority <= ?", (BACKGROUND,)
                 )
         return self.get(int(number or 0))
 
     def all(self, states: Sequence[str] = STATES) -> list[Job]:
         """The jobs in one of these states, in the order of their numbers."""
-        marks = ", ".join("?" * len(states))
-        rows = self.database.rows(f"SELECT * FROM job WHERE state IN ({marks}) ORDER BY number", *states)  # noqa: S608 - question marks
-        return [_job(row) for row in rows]
+        rows = self.database.rows(
+            "SELECT * FROM job WHERE state IN (SELECT value FROM json_each(?)) ORDER BY number",
+            json.dumps(list(states)),
+        )
+        return [job_of(row) for row in rows]
 
     def get(self, number: int) -> Job:
         """One job. Raises WorkspaceError where there is none of that number."""
         row = self.database.row("SELECT * FROM job WHERE number = ?", number)
         if row is None:
             raise WorkspaceError(f"there is no job {number}", "`onnxprune jobs list` lists the jobs.")
-        return _job(row)
+        return job_of(row)
 
     def lines(self, number: int, after: int = 0) -> list[Line]:
         """The log of a job without its first ``after`` lines. Raises WorkspaceError."""
@@ -147,21 +92,138 @@ class Jobs:
 
     def say(self, number: int, *texts: str) -> None:
         """Add lines to the log of a job."""
+        values = [(number, time.time(), line) for text in texts for line in text.splitlines()]
         with self.database.writing() as connection:
-            values = [(number, time.time(), line) for text in texts for line in text.splitlines()]
             connection.executemany("INSERT INTO line (job, time, text) VALUES (?, ?, ?)", values)
 
     def cancel(self, number: int) -> Job:
-        """Let a job end: at once where nobody has begun it, else the worker stops. Raises WorkspaceError if it is over."""
+        """Let a job end: at once where nobody has begun it, else its worker ends it.
+
+        Raises WorkspaceError where it is over.
+        """
+        self.mark_lost()
         with self.database.writing() as connection:
-            connection.execute(
+            ended = connection.execute(
                 "UPDATE job SET state = 'cancelled', ended = ?, error = 'cancelled before it began' "
                 "WHERE number = ? AND state = 'queued'",
                 (time.time(), number),
-            )
-            connection.execute("UPDATE job SET cancel = 1 WHERE number = ? AND state = 'running'", (number,))
-            changed = connection.execute("SELECT changes() + total_changes()").fetchone() is not None
+            ).rowcount
+            asked = connection.execute(
+                "UPDATE job SET cancel = 1 WHERE number = ? AND state = 'running'", (number,)
+            ).rowcount
         job = self.get(number)
-        if not changed or (job.state in ENDED and job.error != "cancelled before it began"):
-            raise WorkspaceError(f"job {number} is {job.state} already", "Only jobs that wait or run can be cancelled.")
+        if not ended and not asked:
+            raise WorkspaceError(f"job {number} is {job.state} already", "Jobs that wait or run can be cancelled.")
         return job
+
+    def retry(self, number: int) -> Job:
+        """A new job that does the same. Raises WorkspaceError where this one waits, runs or is done."""
+        self.mark_lost()
+        job = self.get(number)
+        if job.state not in ("failed", "cancelled", "lost"):
+            raise WorkspaceError(f"job {number} is {job.state}", "What failed, was cancelled or lost can be retried.")
+        return self.add(job.action, job.step, job.options, priority=job.priority, heavy=job.heavy, again=number)
+
+    def mark_lost(self) -> list[Job]:
+        """Find the running jobs whose worker died, and mark them; returns them."""
+        found = []
+        for job in self.all(("running",)):
+            if alive(job):
+                continue
+            state, error, hint = "lost", f"{job.worker} died", f"`onnxprune jobs retry {job.number}` tries again."
+            if job.cancel:
+                state, error, hint = "cancelled", f"cancelled; {job.worker} is gone", ""
+            with self.database.writing() as connection:
+                # a worker that only seemed dead, and has given a sign since, keeps its job
+                now = connection.execute("SELECT beat FROM job WHERE number = ?", (job.number,)).fetchone()
+                if now["beat"] == job.beat and _end(connection, job, state, None, error, hint):
+                    found.append(job.number)
+        return [self.get(number) for number in found]
+
+    def claim(self, limit: int = 1) -> Job | None:
+        """Take the next job for this process: the highest priority, then the oldest.
+
+        A heavy one only while fewer than ``limit`` heavy ones run. None where nothing can be taken.
+        """
+        self.mark_lost()
+        worker, now = this_worker(), time.time()
+        with self.database.writing() as connection:
+            row = connection.execute(
+                "SELECT number FROM job WHERE state = 'queued' AND (NOT heavy OR ? > "
+                "(SELECT count(*) FROM job WHERE state = 'running' AND heavy)) ORDER BY priority DESC, number LIMIT 1",
+                (limit,),
+            ).fetchone()
+            if row is None:
+                return None
+            connection.execute(
+                "UPDATE job SET state = 'running', started = ?, beat = ?, host = ?, pid = ?, born = ? WHERE number = ?",
+                (now, now, worker.host, worker.pid, worker.born, row["number"]),
+            )
+        return self.get(row["number"])
+
+    def beat(self, job: Job, stage: str, staged: float, done: int, total: int) -> None:
+        """A sign of life of this job's worker, and how far it is."""
+        with self.database.writing() as connection:
+            connection.execute(
+                f"UPDATE job SET beat = ?, stage = ?, staged = ?, done = ?, total = ? WHERE number = ? AND {OWN}",  # noqa: S608 - a constant
+                (time.time(), stage, staged, done, total, job.number, *_owner(job)),
+            )
+
+    def finish(self, job: Job, state: str, *, result: int | None = None, error: str = "", hint: str = "") -> bool:
+        """Say how a job ended. False where it has ended before, or is somebody else's: nothing is changed then."""
+        with self.database.writing() as connection:
+            return _end(connection, job, state, result, error, hint)
+
+    @contextmanager
+    def recording(self, job: Job) -> Iterator[None]:
+        """While the block runs, the step that this connection records makes the job done, in the same transaction.
+
+        Originals, which come with files, are no such step. A step is refused (WorkspaceError) where the job is not this
+        worker's, or has made one already.
+        """
+        worker = job.worker
+        own = f"number = {job.number:d} AND state = 'running' AND pid = {worker.pid:d} AND born = {worker.born!r}"
+        trigger = f"""
+            CREATE TEMP TRIGGER job_makes_step AFTER INSERT ON main.step WHEN NEW.kind <> 'original'
+            BEGIN
+                SELECT RAISE (ABORT, 'job {job.number:d} is over, or somebody else has it: its step is not recorded')
+                    WHERE NOT EXISTS (SELECT 1 FROM job WHERE {own});
+                UPDATE job SET state = 'done', result = NEW.number,
+                    ended = (julianday('now') - 2440587.5) * 86400.0 WHERE number = {job.number:d};
+            END
+            """  # noqa: S608 - numbers
+        with self.database.writing() as connection:
+            connection.execute(trigger)
+        try:
+            yield
+        finally:
+            with self.database.writing() as connection:
+                connection.execute("DROP TRIGGER temp.job_makes_step")
+
+    def start_worker(self, folder: Path, limit: int = 1) -> int:
+        """Start a process that does what is queued in the workspace of a folder, and outlives this one; its number.
+
+        What it prints goes to ``worker.log`` beside the database. Call it after `add`: a worker that finds nothing that
+        it may take ends, and one that runs looks for more before it does.
+        """
+        log = self.database.path.with_name("worker.log")
+        fresh = log.exists() and log.stat().st_size > LOG_BYTES
+        arguments = [sys.executable, "-P", "-m", WORKER, str(folder.resolve()), "--limit", str(limit)]
+        with log.open("wb" if fresh else "ab") as file:
+            process = subprocess.Popen(  # noqa: S603 - this program itself
+                arguments, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+            )
+        threading.Thread(target=process.wait, daemon=True).start()  # a child that nobody waits for stays in the list
+        return process.pid
+
+
+def _end(
+    connection: sqlite3.Connection, job: Job, state: str, result: int | None, error: str = "", hint: str = ""
+) -> bool:
+    """End a job if it still runs in the hands of the worker that ``job`` names."""
+    query = f"UPDATE job SET state = ?, ended = ?, result = ?, error = ?, hint = ? WHERE number = ? AND {OWN}"  # noqa: S608 - a constant
+    return connection.execute(query, (state, time.time(), result, error, hint, job.number, *_owner(job))).rowcount == 1
+
+
+def _owner(job: Job) -> tuple[str, int, float]:
+    return job.worker.host, job.worker.pid, job.worker.born

@@ -88,14 +88,15 @@ MIGRATIONS: tuple[str, ...] = (
     ) WITHOUT ROWID;
     ALTER TABLE label ADD COLUMN metrics TEXT NOT NULL DEFAULT '{}';
     UPDATE label SET metrics = (
-        SELECT json_group_object(name, value) FROM metric WHERE metric.step = label.step AND class = ''
+        SELECT json_group_object(name, json(printf('%!.17g', value))) FROM metric
+        WHERE metric.step = label.step AND class = '' AND value IS NOT NULL
     );
     """,
     """
     CREATE TABLE job (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
         action TEXT NOT NULL,
-        step INTEGER NOT NULL REFERENCES step (number) ON DELETE CASCADE,
+        step INTEGER REFERENCES step (number) ON DELETE CASCADE,
         options TEXT NOT NULL,
         priority INTEGER NOT NULL,
         heavy INTEGER NOT NULL,

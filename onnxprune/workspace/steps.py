@@ -240,16 +240,17 @@ def _add_measured(
     connection.executemany(
         "INSERT OR IGNORE INTO document VALUES (?, ?, ?)", [(number, *pair) for pair in documents.items()]
     )
-    connection.execute(
-        "UPDATE label SET metrics = (SELECT json_group_object(name, value) FROM metric WHERE step = ? AND class = '') "
-        "WHERE step = ?",
-        (number, number),
-    )
+    rows = connection.execute("SELECT name, value FROM metric WHERE step = ? AND class = ''", (number,))
+    # Written by Python: SQLite gives numbers fifteen digits.
+    connection.execute("UPDATE label SET metrics = ? WHERE step = ?", (json.dumps(dict(map(tuple, rows))), number))
 
 
 def _read(rows: Sequence[sqlite3.Row]) -> list[Step]:
-    """Rows as steps. Made for 10,000 of them: all their JSON is parsed in one go, and a step is made without the
-    twenty calls that the constructor of a frozen dataclass makes."""
+    """Rows as steps.
+
+    Made for 10,000 of them: all their JSON is parsed in one go, and a step is made without the twenty calls that the
+    constructor of a frozen dataclass makes.
+    """
     if not rows:
         return []
     commands, metrics = (json.loads(f"[{','.join([row[k] for row in rows])}]") for k in ("command", "metrics"))

@@ -12,7 +12,7 @@ KINDS = ("original", "prune", "edit", "recover", "fine-tune", "import")
 PROMISES = ("identical", "close")
 
 
-class Cancelled(Exception):  # noqa: N818 - it is no fault of anybody
+class Cancelled(Exception):
     """Somebody wanted the work to end; nothing of it was recorded."""
 
 
@@ -48,8 +48,8 @@ class Step:
     """A node of the tree. All but the last five fields never change.
 
     ``number``: given in the order of making, never used again. ``root``: the original that it descends from.
-    ``created``: seconds since 1970. ``metrics``: those of the whole model, not of classes. ``trashed``: deleted, and may
-    come back. ``damaged``: what is wrong with its blobs, "" for nothing.
+    ``created``: seconds since 1970. ``metrics``: those of the whole model, not of classes. ``trashed``: deleted, and
+    may come back. ``damaged``: what is wrong with its blobs, "" for nothing.
     """
 
     number: int
