@@ -19,6 +19,7 @@ from onnxprune.cli import (
     finetune,
     inspect,
     instability,
+    jobs,
     plan,
     prune,
     schedule,
@@ -66,7 +67,7 @@ def load_commands(application: typer.Typer) -> None:
 
 _COMMANDS = (
     *(inspect, prune, plan, score, sensitivity, instability),
-    *(finetune, schedule, evaluate, compare, explain, bench, demo),
+    *(finetune, schedule, evaluate, compare, explain, bench, jobs, demo),
 )
 for _module in _COMMANDS:
     _module.register(app)

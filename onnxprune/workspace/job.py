@@ -37,8 +37,8 @@ class Worker:
 class Job:
     """One piece of work.
 
-    ``action``: a name in `actions.ACTIONS`. ``step``: what it is done to, 0 for nothing. ``options``: its own, as JSON values.
-    ``priority``: higher goes first. ``heavy``: counts against the limit. ``state``: one of STATES. ``created``,
+    ``action``: a name in `actions.ACTIONS`. ``step``: what it is done to, 0 for nothing. ``options``: its own, as JSON
+    values. ``priority``: higher goes first. ``heavy``: counts against the limit. ``state``: one of STATES. ``created``,
     ``started``, ``ended``, ``beat`` (the worker's last sign), ``staged`` (when the stage began): seconds since 1970.
     ``cancel``: it is to end. ``stage``, ``done``, ``total``: how far it is (total 0: unknown). ``result``: the step
     that it made. ``error``, ``hint``: why it did not. ``again``: the job that this one tries again.

@@ -46,8 +46,9 @@ class Jobs:
         heavy: bool = True,
         again: int | None = None,
     ) -> Job:
-        """Queue a job; ``step``: what it is done to, 0 for nothing that is there. What runs with the priority BACKGROUND ends to make room for one with a higher priority.
+        """Queue a job. What runs with the priority BACKGROUND ends to make room for one with a higher priority.
 
+        ``step``: what it is done to, 0 for nothing that is there. ``heavy``: it counts against the limit of workers.
         Raises StepNotFound, and OptionError for options that JSON cannot hold.
         """
         try:

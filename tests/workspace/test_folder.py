@@ -14,7 +14,7 @@ from onnxprune.model import load, save
 from onnxprune.workspace.folder import inside
 from onnxprune.workspace.values import NewStep
 from onnxprune.workspace.workspace import Workspace
-from tests.cli.conftest import cnn, mlp
+from tests.cli.conftest import mlp
 from tests.cli.conftest import save as write
 from tests.workspace.conftest import write_data
 
@@ -96,9 +96,7 @@ def test_the_same_content_written_again_is_no_change(folder: Path, workspace: Wo
     assert [step.number for step in workspace.steps.all()] == [1]
 
 
-def test_an_unchanged_file_is_not_read_again(
-    folder: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unchanged_file_is_not_read_again(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(path: Path) -> None:
         raise AssertionError(f"{path} was read")
 

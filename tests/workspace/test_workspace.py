@@ -76,7 +76,7 @@ def test_a_read_only_folder_is_viewed(folder: Path) -> None:
     with Workspace.open(folder, readonly=True) as viewer:
         assert viewer.steps.get(2) == made
         assert viewer.model(2).hash == made.model_hash
-        for change in (lambda: viewer.gc(), lambda: viewer.add(NewStep("import", made.model, "x"))):
+        for change in (viewer.gc, lambda: viewer.add(NewStep("import", made.model, "x"))):
             with pytest.raises(WorkspaceError, match=r"was opened for viewing"):
                 change()
 
