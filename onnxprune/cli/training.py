@@ -16,9 +16,10 @@ from rich.table import Table
 
 from onnxprune.cli.console import emit_json, progress, say, show, table
 from onnxprune.cli.measures import check_plot, draw
-from onnxprune.cli.training_options import check_files, parts
+from onnxprune.cli.training_options import check_files, divided
 from onnxprune.data import Dataset
 from onnxprune.errors import DataError
+from onnxprune.evaluate import Metric
 from onnxprune.losses import parse_loss
 from onnxprune.model import Model, load, save
 from onnxprune.train import (
@@ -32,6 +33,7 @@ from onnxprune.train import (
     recovery_cost,
     train,
 )
+from onnxprune.train.judge import Judge
 from onnxprune.training_charts import training_charts
 
 __all__ = ["Job", "run_job"]
@@ -64,11 +66,36 @@ class Job:
         return int(self.options["seed"])
 
 
+@dataclass(frozen=True)
+class Tested:
+    """Metrics on the test part before and after, which nothing was chosen by; () where there is none."""
+
+    samples: int
+    before: tuple[Metric, ...]
+    after: tuple[Metric, ...]
+
+    @property
+    def words(self) -> str:
+        """One line; "" where nothing was measured."""
+        if not self.before or not self.after:
+            return ""
+        label = f"{self.after[0].label[:1].upper()}{self.after[0].label[1:]}"
+        how = f"{self.samples:,} samples, which nothing was chosen by"
+        return f"{label} on the test part ({how}): {self.before[0]} before, {self.after[0]} after."
+
+    def as_dict(self) -> dict[str, Any] | None:
+        """For JSON."""
+        if not self.after:
+            return None
+        sides = {"before": self.before, "after": self.after}
+        return {"samples": self.samples} | {side: {m.name: m.value for m in found} for side, found in sides.items()}
+
+
 def run_job(job: Job, *, verbose: bool, json: bool) -> None:
     """Train, write the best epoch, and tell about it. Raises typer.Exit(130) after an interruption."""
     check_plot(job.plot)
     losses = None if job.loss is None else parse_loss(job.loss)
-    training, validation, remark = parts(job.data, job.validation, job.seed)
+    training, validation, test, remark = divided(job.data, job.validation, job.seed)
     with interrupts() as cancelled, progress("reading", remaining=True) as report:
         model = load(job.model)
         teacher = None if job.teacher is None else load(job.teacher)
@@ -88,15 +115,21 @@ def run_job(job: Job, *, verbose: bool, json: bool) -> None:
         except KeyboardInterrupt:
             say(f"Interrupted before the end; {job.out} is not written. {_how_to_go_on(job)}", "yellow")
             raise typer.Exit(INTERRUPTED) from None
+        report("measuring on the test part", 0, 0)
+        judge = Judge(
+            test, teacher, trained.history.chosen or None, ignore_label=job.options["ignore_label"],
+            provider=job.options["provider"], threads=job.options["threads"],
+        )  # fmt: skip
+        tested = Tested(0 if test is None else len(test), judge.measure(model), judge.measure(trained.model))
         report("writing", 0, 0)
         save(trained.model, job.out)
         if job.history is not None:
             trained.history.save(job.history)
     draw(training_charts(trained.history, trained.best_epoch), job.plot)
     if json:
-        emit_json(_document(job, trained, remark))
+        emit_json(_document(job, trained, tested, remark))
     else:
-        _tell(job, trained, [*_left(left), remark], verbose=verbose)
+        _tell(job, trained, [*_left(left), remark, tested.words], verbose=verbose)
     if trained.stopped == CANCELLED:
         say(f"Interrupted: {job.out} holds the best so far. {_how_to_go_on(job)}", "yellow")
         raise typer.Exit(INTERRUPTED)
@@ -229,7 +262,7 @@ def _recovery(trained: Trained) -> Iterator[str]:
     )
 
 
-def _document(job: Job, trained: Trained, remark: str) -> dict[str, Any]:
+def _document(job: Job, trained: Trained, tested: Tested, remark: str) -> dict[str, Any]:
     history = trained.history
     return {
         "model": str(job.model),
@@ -249,6 +282,7 @@ def _document(job: Job, trained: Trained, remark: str) -> dict[str, Any]:
         "before": None if history.before is None else _values(history.before),
         "best": None if trained.best is None else _values(trained.best),
         "last": _values(history.trained[-1]) if history.trained else None,
+        "test": tested.as_dict(),
         "recovery": _figures(trained),
         "history": history.as_dict(),
         "notes": [*trained.notes, *filter(None, [remark])],

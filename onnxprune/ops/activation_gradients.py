@@ -82,9 +82,10 @@ def vjp_clip(node: Node, t: Tape) -> Cotangents:
     above = None if high is None else x > high
     dx = dy
     if t.needs(node, 0):
-        sides = [side for side in (None if low is None else x >= low, None if high is None else x <= high) if side is not None]
-        inside = t.binary("And", *sides, dtype=BOOL) if len(sides) > 1 else next(iter(sides), None)
-        dx = dy if inside is None else t.gate(dy, inside)
+        sides = [None if low is None else x >= low, None if high is None else x <= high]
+        first, second = sides if sides[0] is not None else reversed(sides)
+        if first is not None:
+            dx = t.gate(dy, first if second is None else t.binary("And", first, second, dtype=BOOL))
     dlow = dhigh = None
     if below is not None and low is not None and t.needs(node, 1):
         dlow = t.where(below if high is None else t.binary("And", below, low <= high, dtype=BOOL), dy, 0.0)

@@ -23,6 +23,8 @@ def hold_out(dataset: Dataset, share: float, seed: int = 0) -> tuple[Dataset, Da
         raise OptionError(
             f"validation: a share of {share} of {len(dataset)} samples", "Give a share such as 0.1 that leaves some."
         )
+    if seed < 0:
+        raise OptionError(f"seed: got {seed}, expected 0 or more", "For example 0.")
     rng = np.random.default_rng(seed)
     if dataset.labels is not None and are_classes(dataset.labels):
         rows = stratified(dataset.labels, count, rng)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -17,7 +18,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxprune.cli import training_options
+from onnxprune.data import open_dataset
 from onnxprune.errors import OptionError
+from onnxprune.evaluate import evaluate
 from onnxprune.model import load
 from onnxprune.runtime import clear_sessions, native, sessions
 from onnxprune.train import load_checkpoint, load_history, weights_at
@@ -75,6 +78,19 @@ class TestText:
         assert f"{out} written: the model after epoch " in result.out
         assert not same_weights(load(out), load(net))
 
+    def test_the_test_part_is_measured_and_chooses_nothing(
+        self, call: Call, net: Path, points: Path, out: Path
+    ) -> None:
+        result = call("finetune", net, "--data", points, "-o", out, *QUICK, "--json")
+        found = json.loads(result.out)
+        test = open_dataset(points, "test")
+        assert found["test"]["samples"] == len(test)
+        for side, model in (("before", net), ("after", out)):
+            assert found["test"][side]["accuracy"] == evaluate(load(model), test).value("accuracy")
+        assert "12 of 120 training samples are held out, to choose the epoch by" in found["notes"][-1]
+        result = call("finetune", net, "--data", points, "-o", out, *QUICK, "--validation", "test", "--json")
+        assert json.loads(result.out)["test"] is None
+
     def test_epoch_by_epoch(self, call: Call, net: Path, points: Path, out: Path) -> None:
         result = call("finetune", net, "--data", points, "-o", out, *QUICK, "--verbose")
         lines = result.out.splitlines()
@@ -89,6 +105,7 @@ class TestText:
         np.savez(tmp_path / "one.npz", x=x, y=y)
         result = call("finetune", net, "--data", tmp_path / "one.npz", "-o", out, *QUICK)
         assert "10 of 100 samples are held out, to measure on; --validation says otherwise." in result.out
+        assert "on the test part" not in result.out
         result = call("finetune", net, "--data", tmp_path / "one.npz", "-o", out, *QUICK, "--validation", "0.3")
         assert "30 of 100 samples are held out, to measure on." in result.out
         result = call("finetune", net, "--data", tmp_path / "one.npz", "-o", out, *QUICK, "--validation", "none")
@@ -321,7 +338,7 @@ class TestBadInput:
         refused(result, "--teacher net.onnx: the model that this one was pruned from")
 
     def test_data_that_do_not_fit(self, call: Call, cnn_file: Path, net: Path, points: Path, out: Path) -> None:
-        refused(call("finetune", cnn_file, "--data", points, "-o", out), "float32 (120, 6)", "(batch, 1, 8, 8)")
+        refused(call("finetune", cnn_file, "--data", points, "-o", out), "float32 (108, 6)", "(batch, 1, 8, 8)")
         refused(call("finetune", net, "--data", out.with_name("p.npz"), "-o", out), "p.npz", "no such file")
 
     def test_a_teacher_of_another_kind(self, call: Call, cnn_file: Path, net: Path, bare: Path, out: Path) -> None:

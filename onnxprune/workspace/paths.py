@@ -1,0 +1,216 @@
+"""Figures over the path from an original to a step, as plain rows: for tables, charts and CSV.
+
+``path_rows``       a row for each step: cost, quality, recovery, degenerated and improved instances
+``class_rows``      a row for each step and class: precision, recall, ...
+``confusion_rows``  a row for each step and pair of classes that was confused
+``instance_rows``   a row for each instance that two steps judge differently
+
+Recovery capability, loss fluctuation and recovery cost are those of CNNPruner (see `train.recovery`), and belong to
+steps that were fine-tuned. What is not known is None.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune.errors import DataError
+from onnxprune.evaluate import better, kind_of, measured
+from onnxprune.train import History, loss_fluctuation, recovery_capability, recovery_cost
+from onnxprune.workspace.recording import predictions_of
+from onnxprune.workspace.values import Step
+from onnxprune.workspace.workspace import Workspace
+
+__all__ = ["class_rows", "compare_steps", "confusion_rows", "instance_rows", "main_metric", "path_rows", "to_csv"]
+
+Row = dict[str, Any]
+Arrays = Mapping[str, NDArray[Any]]
+FIRST = ("accuracy", "mean_iou", "r2", "rmse", "agreement", "cosine", "loss")  # what a task is judged by, if measured
+COSTS = ("parameters", "nonzero", "macs", "file_bytes", "activation_bytes")
+
+
+def main_metric(steps: Sequence[Step]) -> str | None:
+    """The metric that the steps are judged by; None where none was measured."""
+    return next((name for name in FIRST if any(name in step.metrics for step in steps)), None)
+
+
+def path_rows(workspace: Workspace, number: int, metric: str | None = None) -> list[Row]:
+    """A row for each step from the root on. ``metric``: by default `main_metric`. Raises StepNotFound, StoreDamaged.
+
+    ``*_left``: share of the root's. ``degenerated``, ``improved``: instances against the step before, and with
+    ``_since`` against the root. ``recovery_*``: of a fine-tuning; ``recovery_share`` is 1 where all of the root's
+    metric came back. ``loss_*``: of its training loss. ``cost_*``: what it took, and until when it was needed.
+    """
+    path = workspace.steps.path(number)
+    metric = metric or main_metric(path)
+    answers = [_predictions(workspace, step.number) for step in path]
+    rows = []
+    for k, step in enumerate(path):
+        row: Row = {"step": step.number, "kind": step.kind, "name": step.name, "seconds": step.seconds}
+        row |= _costs(step, path[0])
+        row["metric"], row["value"] = metric, None if metric is None else step.metrics.get(metric)
+        row |= _moves(answers[k - 1] if k else None, answers[k], "")
+        row |= _moves(answers[0] if k else None, answers[k], "_since")
+        row |= _recovery(_history(workspace, step.number), metric, path[0])
+        rows.append(row)
+    return rows
+
+
+def class_rows(workspace: Workspace, number: int) -> list[Row]:
+    """A row for each step from the root on and each class, with the metrics of the class."""
+    rows = []
+    for step in workspace.steps.path(number):
+        classes: dict[str, Row] = {}
+        for (metric, cls), value in workspace.steps.class_metrics(step.number).items():
+            classes.setdefault(cls, {})[metric] = value
+        rows += [{"step": step.number, "class": cls, **values} for cls, values in classes.items()]
+    return rows
+
+
+def confusion_rows(workspace: Workspace, number: int) -> list[Row]:
+    """A row for each step from the root on and each pair of a label and a prediction that occurs."""
+    rows = []
+    for step in workspace.steps.path(number):
+        text = workspace.document(step.number, "evaluation")
+        found = {} if text is None else json.loads(text)
+        if found.get("confusion") is None:
+            continue
+        names = {entry["index"]: entry["name"] for entry in found["classes"]}
+        confusion = np.asarray(found["confusion"])
+        for i, j in np.argwhere(confusion).tolist():
+            label, prediction = names.get(i, str(i)), names.get(j, str(j))
+            rows.append({"step": step.number, "label": label, "prediction": prediction, "count": int(confusion[i, j])})
+    return rows
+
+
+def instance_rows(workspace: Workspace, before: int, after: int) -> list[Row]:
+    """A row for each instance that came out differently: "degenerated", "improved", or "moved" from wrong to wrong.
+
+    Raises DataError where the steps were not measured on the same data, StepNotFound, StoreDamaged.
+    """
+    old, new = _predictions(workspace, before), _predictions(workspace, after)
+    if old is None or new is None or not _alike(old, new):
+        raise DataError(
+            f"steps {before} and {after} were not measured on the same instances",
+            "Measure both on the same data, which must have labels.",
+        )
+    worse, well = new["right"] < old["right"], new["right"] > old["right"]
+    moved = np.zeros_like(worse)
+    if "predictions" in old and "predictions" in new:
+        moved = old["predictions"] != new["predictions"]
+    rows = []
+    for k in np.flatnonzero(worse | well | moved).tolist():
+        row: Row = {"instance": k, "became": "degenerated" if worse[k] else "improved" if well[k] else "moved"}
+        row["label"] = int(old["labels"][k]) if "labels" in old else None
+        for name, arrays in (("before", old), ("after", new)):
+            row[name] = int(arrays["predictions"][k]) if "predictions" in arrays else None
+        rows.append(row)
+    return rows
+
+
+def compare_steps(workspace: Workspace, before: int, after: int) -> Row:
+    """Two steps side by side: metrics, classes, and how many instances degenerated and improved."""
+    old, new = workspace.steps.get(before), workspace.steps.get(after)
+    shared = [name for name in new.metrics if name in old.metrics]
+    classes = [workspace.steps.class_metrics(number) for number in (before, after)]
+    changes = [
+        {"class": cls, **_change(name, classes[0][name, cls], value)}
+        for (name, cls), value in classes[1].items()
+        if (name, cls) in classes[0] and name != "support"
+    ]
+    moves = _moves(_predictions(workspace, before), _predictions(workspace, after), "")
+    return {
+        "before": before,
+        "after": after,
+        "metrics": [_change(name, old.metrics[name], new.metrics[name]) for name in shared],
+        "classes": changes,
+        **moves,
+    }
+
+
+def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as CSV with a line of names; what is None is empty."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _change(name: str, before: float, after: float) -> Row:
+    verdict = ""
+    if kind_of(name) is not None:
+        old, new = measured(name, before), measured(name, after)
+        verdict = "better" if better(new, old) else "worse" if better(old, new) else ""
+    return {"metric": name, "before": before, "after": after, "delta": after - before, "verdict": verdict}
+
+
+def _costs(step: Step, root: Step) -> Row:
+    row: Row = {}
+    for name in COSTS:
+        value, whole = step.metrics.get(name), root.metrics.get(name)
+        row[name] = value
+        row[f"{name}_left"] = None if value is None or not whole else value / whole
+    return row
+
+
+def _predictions(workspace: Workspace, number: int) -> Arrays | None:
+    blob = workspace.steps.documents(number).get("predictions")
+    return None if blob is None else predictions_of(workspace.blobs, blob)
+
+
+def _alike(old: Arrays, new: Arrays) -> bool:
+    """Whether two steps were measured on the same instances, as far as their labels tell."""
+    if "right" not in old or "right" not in new or old["right"].shape != new["right"].shape:
+        return False
+    return ("labels" in old) == ("labels" in new) and (
+        "labels" not in old or np.array_equal(old["labels"], new["labels"])
+    )
+
+
+def _moves(old: Arrays | None, new: Arrays | None, suffix: str) -> Row:
+    names = (f"degenerated{suffix}", f"improved{suffix}")
+    if old is None or new is None or not _alike(old, new):
+        return dict.fromkeys(names)
+    return {
+        names[0]: int(np.count_nonzero(new["right"] < old["right"])),
+        names[1]: int(np.count_nonzero(new["right"] > old["right"])),
+    }
+
+
+def _history(workspace: Workspace, number: int) -> History | None:
+    text = workspace.document(number, "history")
+    return None if text is None else History.from_dict(json.loads(text))
+
+
+def _recovery(history: History | None, metric: str | None, root: Step) -> Row:
+    """CNNPruner's three figures; None for all where nothing was trained."""
+    row: Row = dict.fromkeys(
+        ("recovery_before", "recovery_best", "recovery_low", "recovery_high", "recovery_damage", "recovery_share",
+         "loss_first", "loss_last", "loss_span", "loss_roughness",
+         "cost_epochs", "cost_steps", "cost_seconds", "cost_until_epoch", "cost_until_step", "cost_until_seconds")
+    )  # fmt: skip
+    if history is None or not history.trained:
+        return row
+    name = metric if metric is not None and history.values(metric) else None
+    try:
+        capability = recovery_capability(history, name, root.metrics.get(name or history.chosen))
+        cost = recovery_cost(history, name)
+    except DataError:  # neither the metric nor the loss of any epoch is known
+        return row
+    loss = loss_fluctuation(history)
+    row |= {f"recovery_{key}": getattr(capability, key) for key in ("before", "best", "low", "high", "damage", "share")}
+    row |= {f"loss_{key}": getattr(loss, key) for key in ("first", "last", "span", "roughness")}
+    row |= {
+        f"cost_{key}": getattr(cost, key)
+        for key in ("epochs", "steps", "seconds", "until_epoch", "until_step", "until_seconds")
+    }
+    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}

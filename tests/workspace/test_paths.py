@@ -1,0 +1,117 @@
+"""Figures over a path: they agree with what they are made of."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onnxprune.data import open_dataset
+from onnxprune.errors import DataError
+from onnxprune.evaluate import compare, evaluate
+from onnxprune.train import History, recovery_cost
+from onnxprune.workspace.actions import ACTIONS
+from onnxprune.workspace.paths import (
+    class_rows,
+    compare_steps,
+    confusion_rows,
+    instance_rows,
+    main_metric,
+    path_rows,
+    to_csv,
+)
+from onnxprune.workspace.values import NewStep
+from onnxprune.workspace.workspace import Workspace
+
+
+@pytest.fixture
+def path(workspace: Workspace) -> Workspace:
+    """1 is trained, 2 is pruned of it, and 3 fine-tuned."""
+    options: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("fine-tune", {"epochs": 12, "rate": 0.03}), ("prune", {"ratio": 0.75}), ("fine-tune", {"epochs": 3}),
+    )  # fmt: skip
+    for number, (action, given) in enumerate(options, 1):
+        ACTIONS[action](workspace, number, given, lambda *_: None, lambda: False)
+    return workspace
+
+
+def test_rows_from_the_root_on(path: Workspace) -> None:
+    rows = path_rows(path, 4)
+    steps = path.steps.all()
+    assert main_metric(steps) == "accuracy"
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert [row["value"] for row in rows] == [step.metrics["accuracy"] for step in steps]
+    assert [row["parameters"] for row in rows] == [step.metrics["parameters"] for step in steps]
+    assert rows[0]["macs_left"] == rows[1]["macs_left"] == 1
+    assert rows[2]["macs_left"] == rows[3]["macs_left"] == steps[2].metrics["macs"] / steps[0].metrics["macs"] < 0.5
+    assert (rows[0]["degenerated"], rows[0]["improved_since"], rows[2]["cost_epochs"]) == (None, None, None)
+    history = History.from_dict(json.loads(path.document(4, "history") or b""))
+    assert rows[3]["cost_epochs"] == 3
+    assert rows[3]["cost_until_step"] == recovery_cost(history, "accuracy").until_step
+    assert rows[3]["recovery_before"] == steps[2].metrics["accuracy"]
+    assert rows[3]["recovery_damage"] == rows[3]["recovery_high"] - rows[3]["recovery_low"]
+    assert rows[3]["loss_first"] == history.steps[0].loss
+    assert path_rows(path, 4, "loss")[1]["value"] == steps[1].metrics["loss"]
+
+
+def test_instances_are_those_of_a_comparison(path: Workspace) -> None:
+    data = open_dataset(path.folder / "data" / "bright.npz")
+    found = [evaluate(path.model(number), data) for number in (1, 2, 3, 4)]
+    rows = path_rows(path, 4)
+    for k in (1, 2, 3):
+        told, since = compare(found[k - 1], found[k]), compare(found[0], found[k])
+        assert told.degenerated is not None
+        assert since.improved is not None
+        assert rows[k]["degenerated"] == len(told.degenerated)
+        assert rows[k]["improved_since"] == len(since.improved)
+    told = compare(found[0], found[1])
+    listed = instance_rows(path, 1, 2)
+    assert [r["instance"] for r in listed if r["became"] == "degenerated"] == np.asarray(told.degenerated).tolist()
+    assert [r["instance"] for r in listed if r["became"] == "improved"] == np.asarray(told.improved).tolist() != []
+    for row in listed:
+        assert row["before"] != row["after"]
+        assert row["label"] == int(np.asarray(data.labels)[row["instance"]])
+
+
+def test_classes_and_confusion(path: Workspace) -> None:
+    rows = class_rows(path, 4)
+    assert [(row["step"], row["class"]) for row in rows] == [(n, c) for n in (1, 2, 3, 4) for c in "012"]
+    assert {row["support"] for row in rows} == {4}
+    confused = confusion_rows(path, 4)
+    for step in path.steps.all():
+        mine = [row for row in confused if row["step"] == step.number]
+        assert sum(row["count"] for row in mine) == 12
+        right = sum(row["count"] for row in mine if row["label"] == row["prediction"])
+        assert right / 12 == step.metrics["accuracy"]
+
+
+def test_two_steps_side_by_side(path: Workspace) -> None:
+    found = compare_steps(path, 1, 2)
+    accuracy = next(row for row in found["metrics"] if row["metric"] == "accuracy")
+    assert accuracy["delta"] == accuracy["after"] - accuracy["before"] > 0
+    assert accuracy["verdict"] == "better"
+    assert found["improved"] > found["degenerated"]
+    assert {row["class"] for row in found["classes"]} == {"0", "1", "2"}
+
+
+def test_what_is_not_known_is_none(workspace: Workspace) -> None:
+    step = workspace.steps.get(1)
+    workspace.add(NewStep("import", step.model, step.model_hash, parent=1))
+    rows = path_rows(workspace, 2)
+    assert rows[1]["parameters"] is rows[1]["value"] is rows[1]["degenerated"] is rows[1]["metric"] is None
+    assert class_rows(workspace, 2) == confusion_rows(workspace, 2) == []
+    with pytest.raises(DataError, match=r"steps 1 and 2 were not measured on the same instances"):
+        instance_rows(workspace, 1, 2)
+
+
+def test_csv(path: Workspace) -> None:
+    rows = path_rows(path, 3)
+    found = list(csv.DictReader(io.StringIO(to_csv(rows))))
+    assert [row["step"] for row in found] == ["1", "2", "3"]
+    assert float(found[2]["value"]) == rows[2]["value"]
+    assert found[0]["degenerated"] == ""
+    assert to_csv([{"a": 1}, {"b": "x,y"}]) == 'a,b\n1,\n,"x,y"\n'
