@@ -1,5 +1,6 @@
 # make demo    install what is needed, prune the bundled model, prove it, write a report
 # make test    all tests; the Keras converter's in an environment of their own
+# make test-crash  kill 200 programs at random moments and look what is left of the workspace
 # make check   format, lint and types, changing nothing
 # make format  put the files in the form that `make check` asks for
 # make env-bench  .venvs/bench, for the scripts in benchmarks/
@@ -14,8 +15,9 @@ KERAS := .venvs/keras/bin/python
 BENCH := .venvs/bench/bin/python
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+CRASH_ARGS ?= --kills 200
 
-.PHONY: demo test check format env env-keras env-bench clean distclean
+.PHONY: demo test test-crash check format env env-keras env-bench clean distclean
 .PHONY: bench-coverage bench-keep-share bench-scaling bench-big-model bench-map-lap bench-repair bench-scan bench-speed bench-scoring bench-training bench-taylor
 .DEFAULT_GOAL := test
 
@@ -27,6 +29,9 @@ demo:
 test: env env-keras
 	$(KERAS) -m pytest -p tests.no_skips tests/converters/test_keras.py
 	$(MAIN) -m pytest $(PYTEST_ARGS)
+
+test-crash: env
+	$(MAIN) -m tests.workspace.crash $(CRASH_ARGS)
 
 check: env
 	$(MAIN) -m ruff format --check .

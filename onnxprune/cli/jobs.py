@@ -19,7 +19,7 @@ from onnxprune.errors import OptionError
 from onnxprune.workspace.actions import ACTIONS
 from onnxprune.workspace.job import BACKGROUND, PERSON, STATES, Job
 from onnxprune.workspace.jobs import Jobs
-from onnxprune.workspace.worker import work
+from onnxprune.workspace.worker import serve
 from onnxprune.workspace.workspace import Workspace
 
 __all__ = ["register"]
@@ -51,9 +51,9 @@ def register(app: typer.Typer) -> None:
 
 
 @contextmanager
-def _opened(folder: Path) -> Iterator[tuple[Workspace, Jobs]]:
+def _opened(folder: Path, *, scan: bool = False) -> Iterator[tuple[Workspace, Jobs]]:
     """The workspace of a folder and its jobs; those whose worker died are marked."""
-    with Workspace.open(folder, scan=False) as workspace:
+    with Workspace.open(folder, scan=scan) as workspace:
         jobs = Jobs(workspace.database)
         if not workspace.readonly:
             jobs.mark_lost()
@@ -166,7 +166,7 @@ def add_job(
     if action not in ACTIONS:
         raise OptionError(f"there is no action {action!r}", f"There are {', '.join(ACTIONS)}.")
     values = _values(options)
-    with _opened(folder) as (workspace, jobs):
+    with _opened(folder, scan=True) as (workspace, jobs):
         workspace.check_writable()
         job = jobs.add(action, workspace.find(step).number, values, priority=BACKGROUND if background else PERSON)
         _queued(workspace, jobs, job, start, limit, json)
@@ -227,7 +227,7 @@ def run_jobs(
                 show(f"Worker {worker} was started; `onnxprune jobs wait` follows it.")
             return
         with progress("working", remaining=True) as report:
-            work(workspace, limit=limit, report=report, ended=found.append)
+            serve(workspace, limit=limit, report=report, ended=found.append)
     _end(found, json)
 
 

@@ -239,8 +239,9 @@ def _trained(step: Step, loop: Loop, reason: str, objective: Objective, resumed:
     notes = []
     if reason == DIVERGED:
         at, rate = loop.position, loop.settings.rate
+        better = min(rate / SMALLER, RATES[loop.settings.optimizer["kind"]])
         notes.append(
-            f"The loss diverged in epoch {at.epoch} (step {at.step}). Try a smaller learning rate: {rate / SMALLER:.1g}"
+            f"The loss diverged in epoch {at.epoch} (step {at.step}). Try a smaller learning rate: {better:.1g}"
             f" instead of {rate:g}."
         )
     if loop.unsaved:

@@ -1,9 +1,9 @@
 """The queue: what is to be done to which step, who is doing it, how far it is, and how it ended.
 
 A job is done in the very moment in which its step is recorded: `Jobs.recording` puts a trigger on the connection that
-records, which marks the job in the step's own transaction, and refuses the step where the job is not this worker's any
-more. So a job makes one step at most, a job that counts as lost records nothing, and there is no moment at which a kill
-leaves one without the other. A job that has ended is never changed: trying again makes a new one.
+records, which marks the job in the step's own transaction, and refuses the step where the job has ended. So a job makes
+one step at most, a job that counts as lost records nothing, and there is no moment at which a kill leaves one without
+the other. A job that has ended is never changed, and never begun again: trying again makes a new one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ __all__ = ["WORKER", "Jobs"]
 
 WORKER = "onnxprune.workspace.worker"
 LOG_BYTES = 1 << 20  # a log of workers larger than this is begun anew
-OWN = "state = 'running' AND host = ? AND pid = ? AND born = ?"
 
 
 class Jobs:
@@ -166,12 +165,13 @@ class Jobs:
         """A sign of life of this job's worker, and how far it is."""
         with self.database.writing() as connection:
             connection.execute(
-                f"UPDATE job SET beat = ?, stage = ?, staged = ?, done = ?, total = ? WHERE number = ? AND {OWN}",  # noqa: S608 - a constant
-                (time.time(), stage, staged, done, total, job.number, *_owner(job)),
+                "UPDATE job SET beat = ?, stage = ?, staged = ?, done = ?, total = ? "
+                "WHERE number = ? AND state = 'running'",
+                (time.time(), stage, staged, done, total, job.number),
             )
 
     def finish(self, job: Job, state: str, *, result: int | None = None, error: str = "", hint: str = "") -> bool:
-        """Say how a job ended. False where it has ended before, or is somebody else's: nothing is changed then."""
+        """Say how a job ended. False where it has ended before: nothing is changed then."""
         with self.database.writing() as connection:
             return _end(connection, job, state, result, error, hint)
 
@@ -179,20 +179,19 @@ class Jobs:
     def recording(self, job: Job) -> Iterator[None]:
         """While the block runs, the step that this connection records makes the job done, in the same transaction.
 
-        Originals, which come with files, are no such step. A step is refused (WorkspaceError) where the job is not this
-        worker's, or has made one already.
+        Originals, which come with files, are no such step. A step is refused (WorkspaceError) where the job has ended:
+        it was given up as lost, or has made its step.
         """
-        worker = job.worker
-        own = f"number = {job.number:d} AND state = 'running' AND pid = {worker.pid:d} AND born = {worker.born!r}"
+        number = int(job.number)
         trigger = f"""
             CREATE TEMP TRIGGER job_makes_step AFTER INSERT ON main.step WHEN NEW.kind <> 'original'
             BEGIN
-                SELECT RAISE (ABORT, 'job {job.number:d} is over, or somebody else has it: its step is not recorded')
-                    WHERE NOT EXISTS (SELECT 1 FROM job WHERE {own});
+                SELECT RAISE (ABORT, 'job {number} has ended: its step is not recorded')
+                    WHERE NOT EXISTS (SELECT 1 FROM job WHERE number = {number} AND state = 'running');
                 UPDATE job SET state = 'done', result = NEW.number,
-                    ended = (julianday('now') - 2440587.5) * 86400.0 WHERE number = {job.number:d};
+                    ended = (julianday('now') - 2440587.5) * 86400.0 WHERE number = {number};
             END
-            """  # noqa: S608 - numbers
+            """  # noqa: S608 - a number
         with self.database.writing() as connection:
             connection.execute(trigger)
         try:
@@ -208,12 +207,17 @@ class Jobs:
         it may take ends, and one that runs looks for more before it does.
         """
         log = self.database.path.with_name("worker.log")
-        fresh = log.exists() and log.stat().st_size > LOG_BYTES
         arguments = [sys.executable, "-P", "-m", WORKER, str(folder.resolve()), "--limit", str(limit)]
-        with log.open("wb" if fresh else "ab") as file:
-            process = subprocess.Popen(  # noqa: S603 - this program itself
-                arguments, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
-            )
+        try:
+            long = log.exists() and log.stat().st_size > LOG_BYTES
+            with log.open("wb" if long else "ab") as file:
+                process = subprocess.Popen(  # noqa: S603 - this program itself
+                    arguments, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+                )
+        except OSError as error:
+            raise WorkspaceError(
+                f"a worker cannot be started: {error}", "`onnxprune jobs run` does the jobs without one."
+            ) from error
         threading.Thread(target=process.wait, daemon=True).start()  # a child that nobody waits for stays in the list
         return process.pid
 
@@ -221,10 +225,8 @@ class Jobs:
 def _end(
     connection: sqlite3.Connection, job: Job, state: str, result: int | None, error: str = "", hint: str = ""
 ) -> bool:
-    """End a job if it still runs in the hands of the worker that ``job`` names."""
-    query = f"UPDATE job SET state = ?, ended = ?, result = ?, error = ?, hint = ? WHERE number = ? AND {OWN}"  # noqa: S608 - a constant
-    return connection.execute(query, (state, time.time(), result, error, hint, job.number, *_owner(job))).rowcount == 1
-
-
-def _owner(job: Job) -> tuple[str, int, float]:
-    return job.worker.host, job.worker.pid, job.worker.born
+    """End a job if it has not ended. It is begun once at most, so that one that runs is still its worker's."""
+    query = (
+        "UPDATE job SET state = ?, ended = ?, result = ?, error = ?, hint = ? WHERE number = ? AND state = 'running'"
+    )
+    return connection.execute(query, (state, time.time(), result, error, hint, job.number)).rowcount == 1

@@ -241,8 +241,18 @@ def command_of(verb: str, step: int, options: Mapping[str, Any]) -> tuple[str, .
     words = ["onnxprune", "ws", verb, str(step)]
     for name, value in options.items():
         if value is not None:
-            words += ["--set", f"{name}={value if isinstance(value, str) else dumps(value).decode()}"]
+            words += ["--set", f"{name}={_word(value)}"]
     return tuple(words)
+
+
+def _word(value: Any) -> str:
+    """A value as the command line reads it: JSON, or text that is not JSON as it is."""
+    if isinstance(value, str):
+        try:
+            json.loads(value)
+        except ValueError:
+            return value
+    return dumps(value).decode()
 
 
 def dumps(value: Any) -> bytes:

@@ -21,7 +21,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -36,11 +35,13 @@ from onnxprune.workspace.workspace import Workspace
 __all__ = ["main", "serve", "work"]
 
 Report = Callable[[str, int, int], None]
+_Place = tuple[str, float, int, int]  # stage, since when, done, total
+_Sign = tuple[float, _Place]  # when, and what was said
 
 POLL = 0.25  # seconds between two looks at whether the job is to end
 BEAT = 2.0  # seconds between two signs of life where nothing else is new
 PATIENCE = 1.25  # seconds that the work has to end by itself
-KILLED = 3  # exit code of a process that ended with its work
+KILLED, INTERRUPTED = 3, 130  # exit codes of a process that ended with its work: it was cancelled, or a signal came
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -51,7 +52,7 @@ class Running:
         self.job, self._report = job, report
         self.stop = threading.Event()
         self.reason, self.asked = "", 0.0
-        self.at: tuple[str, float, int, int] = ("", time.time(), 0, 0)
+        self.at: _Place = ("", time.time(), 0, 0)
         self.news: deque[str] = deque()
 
     def progress(self, stage: str, done: int = 0, total: int = 0) -> None:
@@ -117,20 +118,24 @@ class Watch(threading.Thread):
                 signal.signal(number, handler)
 
     def run(self) -> None:
-        with closing(Database(self._path)) as database:
-            jobs, last = Jobs(database), (0.0, ("", 0.0, 0, 0))
-            while not self._over.is_set():
-                ready, _, _ = select.select([self._woken], [], [], POLL)
-                for number in self._woken.recv(64) if ready else b"":
-                    if number in SIGNALS:
-                        self.stopped = f"the worker was told to end ({signal.Signals(number).name})"
-                running = self._current
-                if running is None:
-                    continue
-                try:
-                    last = self._look(jobs, running, last)
-                except OnnxPruneError as error:  # the disk is full, say: the work itself will say so
-                    sys.stderr.write(f"{error}\n")
+        while not self._over.is_set():
+            try:
+                with closing(Database(self._path)) as database:
+                    self._watch(Jobs(database))
+            except OnnxPruneError as error:  # the disk is full, say: what is recorded at the end will say so, too
+                sys.stderr.write(f"{error}\n")
+                self._over.wait(POLL)
+
+    def _watch(self, jobs: Jobs) -> None:
+        last: _Sign = (0.0, ("", 0.0, 0, 0))
+        while not self._over.is_set():
+            ready, _, _ = select.select([self._woken], [], [], POLL)
+            for number in self._woken.recv(64) if ready else b"":
+                if number in SIGNALS:
+                    self.stopped = f"the worker was told to end ({signal.Signals(number).name})"
+            running = self._current
+            if running is not None:
+                last = self._look(jobs, running, last)
 
     def end(self) -> None:
         """End the thread."""
@@ -140,7 +145,7 @@ class Watch(threading.Thread):
         self._wake.close()
         self._woken.close()
 
-    def _look(self, jobs: Jobs, running: Running, last: tuple[float, tuple[str, float, int, int]]) -> Any:
+    def _look(self, jobs: Jobs, running: Running, last: _Sign) -> _Sign:
         now = jobs.get(running.job.number)
         if self.stopped:
             running.ask(self.stopped)
@@ -229,20 +234,27 @@ def _noted(_number: int, _frame: object) -> None:
     """The watching thread has been woken already."""
 
 
-def serve(workspace: Workspace, folder: Path, actions: Mapping[str, Action] = ACTIONS, *, limit: int = 1) -> int:
-    """`work`, in a process of its own: work that does not end when it is asked to ends with the process."""
-    path = workspace.database.path
+def serve(
+    workspace: Workspace,
+    actions: Mapping[str, Action] = ACTIONS,
+    *,
+    limit: int = 1,
+    report: Report | None = None,
+    ended: Callable[[Job], None] | None = None,
+) -> int:
+    """`work` as the last thing that a process does: work that does not end when it is asked to takes it along."""
+    path, folder = workspace.database.path, workspace.folder
 
     def kill(go_on: bool) -> None:
         for child in psutil.Process().children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 child.kill()
         if go_on:
-            with closing(Database(path)) as database:
+            with closing(Database(path)) as database, suppress(OnnxPruneError):
                 Jobs(database).start_worker(folder, limit)
-        os._exit(KILLED)
+        os._exit(KILLED if go_on else INTERRUPTED)
 
-    return work(workspace, actions, limit=limit, kill=kill)
+    return work(workspace, actions, limit=limit, kill=kill, report=report, ended=ended)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -252,7 +264,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, default=1, help="heavy jobs at once, those of other workers included")
     chosen = parser.parse_args(arguments)
     try:
-        serve(Workspace.open(chosen.folder), chosen.folder, limit=chosen.limit)
+        with Workspace.open(chosen.folder) as workspace:
+            serve(workspace, limit=chosen.limit)
     except OnnxPruneError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -152,7 +152,7 @@ class TestText:
         options = ("--optimizer", "sgd", "--rate", "1e20", "--threads", "1")
         result = call("finetune", net, "--data", points, "-o", out, *options)
         assert result.code == 0
-        assert "Try a smaller learning rate: 2e+19 instead of 1e+20." in result.out
+        assert "Try a smaller learning rate: 0.05 instead of 1e+20." in result.out
         assert same_weights(load(out), load(net))
 
 

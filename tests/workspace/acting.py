@@ -79,4 +79,4 @@ ACTIONS: Mapping[str, Any] = {f.__name__: f for f in (record, slow, polite, deaf
 
 
 if __name__ == "__main__":
-    serve(opened(Path(sys.argv[1])), Path(sys.argv[1]), ACTIONS, limit=int((*sys.argv, "1")[2]))
+    serve(opened(Path(sys.argv[1])), ACTIONS, limit=int((*sys.argv, "1")[2]))

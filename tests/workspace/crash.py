@@ -116,7 +116,7 @@ def open_folder(folder: Path, told: Told) -> None:
 def pretend(folder: Path, _told: Told) -> None:
     """A worker with quick actions."""
     with opened(folder) as workspace:
-        serve(workspace, folder, ACTIONS, limit=2)
+        serve(workspace, ACTIONS, limit=2)
 
 
 def do_jobs(folder: Path, _told: Told) -> None:

@@ -1,0 +1,298 @@
+"""``onnxprune ws prune|recover|finetune|draft|edit|import``: what makes a new step."""
+
+from __future__ import annotations
+
+import json as texts
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from onnxprune.cli.console import emit_json, progress, say, show
+from onnxprune.cli.notices import check_environment
+from onnxprune.cli.options import JsonOption, examples
+from onnxprune.cli.training import interrupts
+from onnxprune.cli.ws_options import FolderOption, StepArgument, describe, document, opened
+from onnxprune.errors import OptionError
+from onnxprune.workspace.actions import ACTIONS
+from onnxprune.workspace.edits import check_edit
+from onnxprune.workspace.paths import main_metric
+from onnxprune.workspace.values import Cancelled
+
+__all__ = ["register"]
+
+INTERRUPTED = 130
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Any other option by name; the value is JSON or text. May be repeated.",
+        show_default=False,
+    ),
+]
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="NAME",
+        help="Data of the folder, where several fit. By default the first by name.",
+        show_default=False,
+    ),
+]
+NameOption = Annotated[
+    str | None, typer.Option("--name", metavar="NAME", help="A name for the new step.", show_default=False)
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(
+        name="prune",
+        epilog=examples(
+            "onnxprune ws prune 1 --ratio 0.5",
+            "onnxprune ws prune 1 --ratio 0.5 --criterion taylor --set scope=global --set 'skip=[\"conv1\"]'",
+        ),
+    )(prune)
+    app.command(name="recover", epilog=examples("onnxprune ws recover 2", "onnxprune ws recover 2 --method bias"))(
+        recover
+    )
+    app.command(
+        name="finetune",
+        epilog=examples("onnxprune ws finetune 2 --epochs 5", "onnxprune ws finetune 2 --teacher 1 --deterministic"),
+    )(finetune)
+    app.command(
+        name="draft",
+        epilog=examples("onnxprune ws draft 1 --remove conv1=0,3", "onnxprune ws draft 1 --lowest l2=0.25"),
+    )(draft)
+    app.command(name="edit", epilog=examples("onnxprune ws edit 1"))(edit)
+    app.command(name="import", epilog=examples("onnxprune ws import 0 other.onnx", "onnxprune ws import 1 plan.json"))(
+        import_file
+    )
+
+
+def prune(
+    step: StepArgument,
+    ratio: Annotated[
+        float | None, typer.Option("--ratio", metavar="R", help="Share of units that go.", show_default=False)
+    ] = None,
+    criterion: Annotated[
+        str | None,
+        typer.Option(
+            "--criterion", metavar="NAME", help="How importance is scored; l2 by default.", show_default=False
+        ),
+    ] = None,
+    minimum: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--min",
+            metavar="METRIC[:CLASS]=VALUE",
+            help="What a metric must not fall below; the largest removal that holds is taken. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    data: DataOption = None,
+    name: NameOption = None,
+    others: SetOption = None,
+    folder: FolderOption = Path(),
+    json: JsonOption = False,
+) -> None:
+    """Prune the model of a step: a new step, with the options of `onnxprune prune`; channels are not rounded."""
+    least = _floors(minimum) if minimum else None
+    given = {"ratio": ratio, "criterion": criterion, "min": least, "data": data, "name": name}
+    _act("prune", step, given, others, folder, json)
+
+
+def recover(
+    step: StepArgument,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method", metavar="METHOD", help="As `prune --recover`; least-squares by default.", show_default=False
+        ),
+    ] = None,
+    data: DataOption = None,
+    name: NameOption = None,
+    others: SetOption = None,
+    folder: FolderOption = Path(),
+    json: JsonOption = False,
+) -> None:
+    """Repair the model of a step without training, towards the one that was pruned last on the way to it."""
+    _act("recover", step, {"method": method, "data": data, "name": name}, others, folder, json)
+
+
+def finetune(
+    step: StepArgument,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", metavar="N", help="At most so many.", show_default=False)
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option("--rate", metavar="R", help="The highest learning rate.", show_default=False)
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", metavar="METRIC=VALUE", help="Stop when it is reached.", show_default=False),
+    ] = None,
+    delta_loss: Annotated[
+        float | None,
+        typer.Option(
+            "--delta-loss", metavar="S", help="Stop when the loss falls by less than this share.", show_default=False
+        ),
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option("--teacher", metavar="STEP", help="A step to learn from; needs no labels.", show_default=False),
+    ] = None,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="One thread, so that the same command gives the same model.")
+    ] = False,
+    data: DataOption = None,
+    name: NameOption = None,
+    others: SetOption = None,
+    folder: FolderOption = Path(),
+    json: JsonOption = False,
+) -> None:
+    """Train the model of a step further: a new step, with the options of `onnxprune finetune`."""
+    given = {
+        "epochs": epochs, "rate": rate, "target": target, "delta_loss": delta_loss, "teacher": teacher,
+        "deterministic": deterministic or None, "data": data, "name": name,
+    }  # fmt: skip
+    _act("fine-tune", step, given, others, folder, json)
+
+
+def draft(
+    step: StepArgument,
+    remove: Annotated[
+        list[str] | None,
+        typer.Option("--remove", metavar="GROUP=N,N", help="Units that go. May be repeated.", show_default=False),
+    ] = None,
+    back: Annotated[
+        list[str] | None,
+        typer.Option("--restore", metavar="GROUP=N,N", help="Units that stay after all.", show_default=False),
+    ] = None,
+    lowest: Annotated[
+        list[str] | None,
+        typer.Option("--lowest", metavar="CRITERION=R", help="The lowest share R of every group.", show_default=False),
+    ] = None,
+    folder: FolderOption = Path(),
+    json: JsonOption = False,
+) -> None:
+    """Add edits to the draft of a step, or show it; `ws undo` and `ws redo` walk in it, `ws edit` carries it out."""
+    edits = [
+        *({"group": group, "remove": numbers} for group, numbers in map(_units, remove or ())),
+        *({"group": group, "restore": numbers} for group, numbers in map(_units, back or ())),
+        *({"criterion": criterion, "ratio": share} for criterion, share in map(_lowest, lowest or ())),
+    ]
+    with opened(folder) as workspace:
+        number = workspace.find(step).number
+        for one in edits:
+            workspace.check_writable()
+            check_edit(one)
+            workspace.drafts.add(number, one)
+        entries = workspace.drafts.entries(number)
+    if json:
+        emit_json({"step": number, "draft": [{"place": e.place, "undone": e.undone, "edit": e.edit} for e in entries]})
+    else:
+        for entry in entries:
+            show(f"{entry.place}. {texts.dumps(dict(entry.edit))}{' (undone)' if entry.undone else ''}")
+        show(f"{len(entries)} edits in the draft of step {number}; `onnxprune ws edit {number}` carries them out.")
+
+
+def edit(
+    step: StepArgument,
+    data: DataOption = None,
+    name: NameOption = None,
+    others: SetOption = None,
+    folder: FolderOption = Path(),
+    json: JsonOption = False,
+) -> None:
+    """Carry out the draft of a step: a new step, and the draft is empty."""
+    _act("edit", step, {"data": data, "name": name}, others, folder, json)
+
+
+def import_file(
+    step: StepArgument,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="An ONNX file, or a plan (.json).", show_default=False)
+    ] = None,
+    data: DataOption = None,
+    name: NameOption = None,
+    others: SetOption = None,
+    folder: FolderOption = Path(),
+    json: JsonOption = False,
+) -> None:
+    """Add a model as a child of a step (0: as a tree of its own), or carry out a plan that was made for the step."""
+    given: dict[str, Any] = {"data": data, "name": name}
+    if file is not None:
+        given["plan" if file.suffix.lower() == ".json" else "model"] = str(file)
+    _act("import", step, given, others, folder, json)
+
+
+def _act(
+    action: str, step: str, given: Mapping[str, Any], others: Sequence[str] | None, folder: Path, json: bool
+) -> None:
+    """Do it, with progress, and show the new step. Raises typer.Exit(130) after an interruption."""
+    options = {**_settings(others), **{name: value for name, value in given.items() if value is not None}}
+    check_environment(options.get("provider", "auto"), options.get("threads"))
+    with opened(folder) as workspace:
+        number = 0 if action == "import" and step == "0" else workspace.find(step).number
+        with interrupts() as cancelled, progress(action, remaining=True) as report:
+            try:
+                made = ACTIONS[action](workspace, number, options, report, cancelled)
+            except Cancelled:
+                made = None
+        if made is None:
+            say("Interrupted; nothing was recorded.", "yellow")
+            raise typer.Exit(INTERRUPTED)
+        if json:
+            emit_json(document(made))
+        else:
+            path = workspace.steps.path(made.number)
+            show(describe(made, path[0], main_metric(path)))
+
+
+def _settings(pairs: Sequence[str] | None) -> dict[str, Any]:
+    """``NAME=VALUE`` ... as values: JSON where it is JSON, else text."""
+    found = {}
+    for text in pairs or ():
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise OptionError(f"--set {text}: expected NAME=VALUE", "For example --set scope=global.")
+        try:
+            found[name] = texts.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
+def _number(option: str, text: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise OptionError(f"{option} {text}: {value!r} is not a number", "Write it as NAME=0.5.") from None
+
+
+def _floors(pairs: Sequence[str]) -> dict[str, float]:
+    found = {}
+    for text in pairs:
+        name, _, value = text.rpartition("=")
+        found[name] = _number("--min", text, value)
+    return found
+
+
+def _lowest(text: str) -> tuple[str, float]:
+    name, _, value = text.rpartition("=")
+    return name, _number("--lowest", text, value)
+
+
+def _units(text: str) -> tuple[str, list[int]]:
+    """``conv1=0,3``: a group and its units. A group may have ``=`` in its name."""
+    name, equals, numbers = text.rpartition("=")
+    try:
+        if not (name and equals):
+            raise ValueError
+        return name, [int(number) for number in numbers.split(",")]
+    except ValueError:
+        raise OptionError(f"{text}: expected GROUP=N,N", "For example conv1=0,3.") from None
