@@ -24,7 +24,10 @@ ROWS: tuple[tuple[str, ...], ...] = tuple(
         ),
         "criteria allocate alignment latency_table bench recover train explain dissect",
         "sensitivity instability",
-        "schedule workspace experiment deploy figures charts sensitivity_charts explain_charts instability_charts training_charts",
+        (
+            "schedule workspace experiment deploy figures charts sensitivity_charts explain_charts instability_charts "
+            "training_charts"
+        ),
         "__init__",
         "cli __main__",
     )

@@ -15,6 +15,7 @@ import typer
 
 from onnxprune.cli.console import emit_json, progress, say, show, table, warn
 from onnxprune.cli.options import JsonOption, examples
+from onnxprune.cli.ws_options import FolderOption
 from onnxprune.errors import OptionError
 from onnxprune.workspace.actions import ACTIONS
 from onnxprune.workspace.job import BACKGROUND, PERSON, STATES, Job
@@ -30,7 +31,6 @@ POLL = 0.2  # seconds
 IDLE = 20.0  # seconds after which a queue that nobody works on is worth a word
 OPEN = ("queued", "running")
 
-FolderOption = Annotated[Path, typer.Option("--folder", metavar="DIR", help="The workspace.")]
 NumberArgument = Annotated[int, typer.Argument(metavar="JOB", help="The job's number.", show_default=False)]
 NumbersArgument = Annotated[
     list[int] | None, typer.Argument(metavar="[JOB]...", help="Numbers of jobs.", show_default=False)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 from rich.tree import Tree
 
 from onnxprune._atomic import replacing
@@ -32,6 +32,7 @@ __all__ = ["register"]
 
 ROWS = {"path": path_rows, "classes": class_rows, "confusion": confusion_rows}
 INSTANCES = "instances"
+SHOWN = ("precision", "recall")  # of the classes, side by side; --json has all
 DAMAGED = 2  # exit code where something is damaged
 
 commands = typer.Typer(no_args_is_help=True, help="The history of models: a tree of steps in the folder of the models.")
@@ -49,7 +50,7 @@ def open_folder(
     json: JsonOption = False,
 ) -> None:
     """Look into the folder: every model, the data that fit it, what is broken; measure what was not measured."""
-    with opened(folder) as workspace:
+    with opened(folder, scan=True) as workspace:
         if not (no_measure or workspace.readonly):
             with progress("measuring") as report:
                 for entry in workspace.files.listed("model"):
@@ -89,7 +90,7 @@ def tree(
     json: JsonOption = False,
 ) -> None:
     """Draw the tree of steps: number, kind, name, quality, and what is left of the parameters."""
-    with opened(folder) as workspace:
+    with opened(folder, scan=True) as workspace:
         steps = workspace.steps.all(trashed=trash)
         if json:
             emit_json({"folder": workspace.folder, "steps": [document(step) for step in steps]})
@@ -98,21 +99,23 @@ def tree(
             show(f"{workspace.folder}: no steps yet. Put .onnx files into it or into models/, and data into data/.")
         for drawn in _drawn(steps, metric or main_metric(steps)):
             show(drawn)
-        for entry in workspace.files.listed():
-            if entry.problem:
-                warn(f"{entry.path}: {entry.problem}")
+        broken = sum(bool(entry.problem) for entry in workspace.files.listed())
+        if broken:
+            warn(f"{broken} of the files cannot be used; `onnxprune ws open` says why")
 
 
-def _drawn(steps: Sequence[Step], metric: str | None) -> Iterable[Tree]:
+def _drawn(steps: Sequence[Step], metric: str | None) -> list[Tree]:
     """A tree for each root. A step whose parent is not shown is drawn as a root."""
     known = {step.number: step for step in steps}
     branches: dict[int, Tree] = {}
+    roots = []
     for step in steps:
-        words = escape(describe(step, known.get(step.root), metric))
+        words = Text(describe(step, known.get(step.root), metric))
         above = branches.get(step.parent) if step.parent is not None else None
         branches[step.number] = Tree(words) if above is None else above.add(words)
         if above is None:
-            yield branches[step.number]
+            roots.append(branches[step.number])
+    return roots
 
 
 @commands.command(name="show", epilog=examples("onnxprune ws show 3", "onnxprune ws show half --json"))
@@ -272,7 +275,11 @@ def compare(
     titles = [f"#{step.number} {step.name or step.kind}" for step in steps]
     rows = [_change_row(row, row["metric"]) for row in found["metrics"]]
     show(table("Metrics", ("", *titles, "change", "left", "is"), rows, right=(1, 2, 3, 4)))
-    classes = [_change_row(row, f"{row['class']}: {row['metric']}") for row in found["classes"] if row["delta"]]
+    classes = [
+        _change_row(row, f"{row['class']}: {row['metric']}")
+        for row in found["classes"]
+        if row["delta"] and row["metric"] in SHOWN
+    ]
     if classes:
         show(table("Classes that changed", ("", *titles, "change", "left", "is"), classes, right=(1, 2, 3, 4)))
     if found["degenerated"] is not None:
@@ -281,7 +288,7 @@ def compare(
 
 def _change_row(row: Mapping[str, Any], label: str) -> tuple[str, ...]:
     before, after = row["before"], row["after"]
-    values = [count(v) if abs(v) >= 1000 else f"{v:.4g}" for v in (before, after)]  # noqa: PLR2004 - amounts in words
+    values = [count(v) if abs(v) >= 1000 else f"{v:.4g}" for v in (before, after)]
     return (label, *values, f"{row['delta']:+.4g}", change(before, after), row["verdict"])
 
 

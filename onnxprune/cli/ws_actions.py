@@ -19,6 +19,7 @@ from onnxprune.workspace.actions import ACTIONS
 from onnxprune.workspace.edits import check_edit
 from onnxprune.workspace.paths import main_metric
 from onnxprune.workspace.values import Cancelled
+from onnxprune.workspace.workspace import STORE
 
 __all__ = ["register"]
 
@@ -180,7 +181,7 @@ def draft(
     json: JsonOption = False,
 ) -> None:
     """Add edits to the draft of a step, or show it; `ws undo` and `ws redo` walk in it, `ws edit` carries it out."""
-    edits = [
+    edits: list[dict[str, Any]] = [
         *({"group": group, "remove": numbers} for group, numbers in map(_units, remove or ())),
         *({"group": group, "restore": numbers} for group, numbers in map(_units, back or ())),
         *({"criterion": criterion, "ratio": share} for criterion, share in map(_lowest, lowest or ())),
@@ -226,7 +227,8 @@ def import_file(
     """Add a model as a child of a step (0: as a tree of its own), or carry out a plan that was made for the step."""
     given: dict[str, Any] = {"data": data, "name": name}
     if file is not None:
-        given["plan" if file.suffix.lower() == ".json" else "model"] = str(file)
+        path = file if file.parts[:1] == (STORE,) else file.absolute()  # what is in the store, the workspace finds
+        given["plan" if file.suffix.lower() == ".json" else "model"] = str(path)
     _act("import", step, given, others, folder, json)
 
 
@@ -236,7 +238,7 @@ def _act(
     """Do it, with progress, and show the new step. Raises typer.Exit(130) after an interruption."""
     options = {**_settings(others), **{name: value for name, value in given.items() if value is not None}}
     check_environment(options.get("provider", "auto"), options.get("threads"))
-    with opened(folder) as workspace:
+    with opened(folder, scan=True) as workspace:
         number = 0 if action == "import" and step == "0" else workspace.find(step).number
         with interrupts() as cancelled, progress(action, remaining=True) as report:
             try:

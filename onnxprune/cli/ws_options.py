@@ -25,9 +25,9 @@ StepArgument = Annotated[
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[Workspace]:
-    """The workspace of a folder."""
-    with Workspace.open(folder) as workspace:
+def opened(folder: Path, *, scan: bool = False) -> Iterator[Workspace]:
+    """The workspace of a folder; ``scan``: with what came, changed or went since it was opened the last time."""
+    with Workspace.open(folder, scan=scan) as workspace:
         yield workspace
 
 

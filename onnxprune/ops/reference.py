@@ -21,8 +21,10 @@ family. **Constants**: what an input is when it is a constant, in the order of t
 *linear* ones are zeroed, counted and scored. **A zeroed element** says what the output is where a unit is zeroed.
 An operator that is not here freezes what it touches, and `onnxprune inspect` lists it. **Gradient**: "yes" where there
 is a rule of its own, "in parts" where it is taken apart into operators with one, "0" where no small change of an input
-changes the output; "another in training" says that it does something else there. Without an entry, gradients cannot pass it.
+changes the output; "another in training" says that it does something else there. Without an entry, gradients cannot
+pass it.
 """
+TABLE = "| operator | constants | a zeroed element | MACs counted | gradient |\n|---|---|---|---|---|"
 ZERO: dict[Callable[..., None], str] = {
     zero_keeps: "stays 0",
     zero_lost: "is something else",
@@ -38,7 +40,7 @@ def reference() -> str:
         families[rule.couple.__module__.rpartition(".")[2]].append(rule)
     parts = [HEAD]
     for family in sorted(families):
-        parts.append(f"\n## {family}\n\n| operator | constants | a zeroed element | MACs counted | gradient |\n|---|---|---|---|---|")
+        parts += [f"\n## {family}\n", TABLE]
         parts += [_row(rule) for rule in sorted(families[family], key=lambda r: r.key)]
     return "\n".join(parts) + "\n"
 

@@ -91,7 +91,8 @@ class _Work:
         self.start = time.perf_counter()
         self.seed = int(self.options.get("seed", 0))
         self.running = {"provider": self.options.get("provider", "auto"), "threads": self.options.get("threads")}
-        self.data = workspace.dataset_name(number, self.options.get("data")) if number else None
+        name = self.options.get("data")
+        self.data = workspace.dataset_name(number, name) if number else name and workspace.data_named(str(name))
 
     @property
     def source(self) -> Path | None:

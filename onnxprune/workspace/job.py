@@ -39,9 +39,9 @@ class Job:
 
     ``action``: a name in `actions.ACTIONS`. ``step``: what it is done to, 0 for nothing. ``options``: its own, as JSON
     values. ``priority``: higher goes first. ``heavy``: counts against the limit. ``state``: one of STATES. ``created``,
-    ``started``, ``ended``, ``beat`` (the worker's last sign), ``staged`` (when the stage began): seconds since 1970.
-    ``cancel``: it is to end. ``stage``, ``done``, ``total``: how far it is (total 0: unknown). ``result``: the step
-    that it made. ``error``, ``hint``: why it did not. ``again``: the job that this one tries again.
+    ``started``, ``ended``, ``beat`` (the worker's last sign), ``staged`` (when ``done`` began to grow): seconds since
+    1970. ``cancel``: it is to end. ``stage``, ``done``, ``total``: how far it is (total 0: unknown). ``result``: the
+    step that it made. ``error``, ``hint``: why it did not. ``again``: the job that this one tries again.
     """
 
     number: int
@@ -68,7 +68,7 @@ class Job:
 
     @property
     def eta(self) -> float | None:
-        """Seconds until the stage is over, from its mean pace up to the last sign; None where it cannot be told."""
+        """Seconds until ``done`` is ``total``, from the mean pace up to the last sign; None where it cannot be told."""
         if self.state != "running" or self.beat is None or self.staged is None or not 0 < self.done <= self.total:
             return None
         return (self.beat - self.staged) * (self.total - self.done) / self.done

@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 Progress = Callable[[str, int, int], None]
-LIBRARIES = ("onnxprune", "onnx", "onnxruntime", "numpy", "scipy")
+LIBRARIES = ("onnxprune", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy", "scipy")
 ALIGNMENT = 64  # bytes; where each tensor begins in a blob of weights
 
 
@@ -67,7 +67,7 @@ def libraries() -> dict[str, str]:
     for name in LIBRARIES:
         try:
             found[name] = version(name)
-        except PackageNotFoundError:  # onnxruntime may be there as onnxruntime-gpu
+        except PackageNotFoundError:  # onnxruntime is there under one of several names
             continue
     return found
 

@@ -92,6 +92,10 @@ class Steps:
             raise self._absent(number)
         return found[0]
 
+    def named(self, name: str) -> list[Step]:
+        """The steps of this name, those in the trash included."""
+        return _read(self.database.rows(f"{COLUMNS} WHERE name = ? ORDER BY number", name))
+
     def path(self, number: int) -> list[Step]:
         """From the root to a step. Raises StepNotFound."""
         above = (

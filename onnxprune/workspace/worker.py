@@ -40,6 +40,7 @@ _Sign = tuple[float, _Place]  # when, and what was said
 
 POLL = 0.25  # seconds between two looks at whether the job is to end
 BEAT = 2.0  # seconds between two signs of life where nothing else is new
+PAUSE = 5.0  # seconds between two lines of the log about the same stretch of work
 PATIENCE = 1.25  # seconds that the work has to end by itself
 KILLED, INTERRUPTED = 3, 130  # exit codes of a process that ended with its work: it was cancelled, or a signal came
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -54,14 +55,17 @@ class Running:
         self.reason, self.asked = "", 0.0
         self.at: _Place = ("", time.time(), 0, 0)
         self.news: deque[str] = deque()
+        self._said = -PAUSE
 
     def progress(self, stage: str, done: int = 0, total: int = 0) -> None:
         """What the action calls. Raises Cancelled when it is to end."""
         if self.stop.is_set():
             raise Cancelled(self.reason)
-        before, began, *_ = self.at
-        if stage != before:
-            began = time.time()
+        before, began, was, of = self.at
+        if total != of or done < was or (stage != before and total == 0):
+            began, self._said = time.time(), -PAUSE
+        if stage != before and time.monotonic() - self._said > PAUSE:  # a stage may tell the loss, batch by batch
+            self._said = time.monotonic()
             self.news.append(stage)
         self.at = (stage, began, done, total)
         if self._report is not None:
@@ -227,7 +231,8 @@ def _do(workspace: Workspace, actions: Mapping[str, Action], jobs: Jobs, watch: 
             jobs.finish(job, "done", result=step.number)
     flush(jobs, running)
     now = jobs.get(job.number)
-    jobs.say(job.number, f"{now.state}: {now.error}" if now.error else f"{now.state}: step {now.result}")
+    why = f"step {now.result}" if now.state == "done" else now.error
+    jobs.say(job.number, now.state if why == now.state else f"{now.state}: {why}")
 
 
 def _noted(_number: int, _frame: object) -> None:

@@ -67,7 +67,8 @@ class Workspace:
         """Open the workspace in a folder, which becomes one if it is none yet; its models become originals.
 
         A folder that cannot be written is opened for viewing. ``scan``: look for models and data that came, changed
-        or went. Raises WorkspaceError for what is no folder, StoreDamaged for a damaged database.
+        or went, which takes a look at every file; it is done in any case where the folder is no workspace yet. Raises
+        WorkspaceError for what is no folder, StoreDamaged for a damaged database.
         """
         folder = Path(os.path.realpath(folder))
         if not folder.is_dir():
@@ -83,8 +84,9 @@ class Workspace:
                 raise WorkspaceError(
                     f"{store}: cannot be made: {error.strerror or error}", "Free some space, or choose another folder."
                 ) from error
+        fresh = not (store / TREE).exists()
         found = cls(folder, store, readonly=readonly)
-        if scan and not readonly:
+        if (scan or fresh) and not readonly:
             with found._ending_on_error():
                 found.scan()
         return found
@@ -119,10 +121,14 @@ class Workspace:
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def find(self, text: str | int) -> Step:
-        """A step by its number or its name. Raises StepNotFound, and OptionError for a name that several have."""
+        """A step by its number or its name, one in the trash only where no other has the name.
+
+        Raises StepNotFound, and OptionError for a name that several have.
+        """
         if isinstance(text, int) or text.strip().lstrip("#").isdigit():
             return self.steps.get(int(str(text).strip().lstrip("#")))
-        found = [step for step in self.steps.all() if step.name == text]
+        named = self.steps.named(text)
+        found = [step for step in named if not step.trashed] or named
         if len(found) > 1:
             numbers = ", ".join(str(step.number) for step in found)
             raise OptionError(f"{len(found)} steps have the name {text!r}: {numbers}", "Give the number.")
@@ -165,20 +171,27 @@ class Workspace:
 
     def dataset_name(self, number: int, name: str | None = None) -> str | None:
         """The same as a path relative to the workspace."""
-        there = [entry.path for entry in self.files.listed("data") if not entry.problem]
         if name is not None:
-            inside(self.folder, name)
-            match = [path for path in there if name in (path, Path(path).name, Path(path).stem)]
-            if not match:
-                hint = f"There are: {', '.join(there)}." if there else "Put them into data/."
-                raise WorkspaceError(f"there are no data {name!r} in {self.folder}", hint)
-            return match[0]
-        path = self.steps.path(number)
+            return self.data_named(name)
+        path, there = self.steps.path(number), self._data()
         own = next((step.dataset for step in reversed(path) if step.dataset is not None), None)
         if own in there:
             return own
         fitting = self.files.fitting(path[0].model_hash)
         return fitting[0] if fitting else None
+
+    def data_named(self, name: str) -> str:
+        """The data of the folder with this path, file name or stem. Raises WorkspaceError where there are none."""
+        inside(self.folder, name)
+        there = self._data()
+        match = [path for path in there if name in (path, Path(path).name, Path(path).stem)]
+        if not match:
+            hint = f"There are: {', '.join(there)}." if there else "Put them into data/."
+            raise WorkspaceError(f"there are no data {name!r} in {self.folder}", hint)
+        return match[0]
+
+    def _data(self) -> list[str]:
+        return [entry.path for entry in self.files.listed("data") if not entry.problem]
 
     # -- recording ---------------------------------------------------------------------------------------------------
 

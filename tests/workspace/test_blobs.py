@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,7 +50,7 @@ def test_what_breaks_off_leaves_nothing(blobs: Blobs) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         blobs.put(breaks())
-    assert os.listdir(blobs.folder) == []
+    assert list(blobs.folder.iterdir()) == []
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(blobs: Blobs) -> None:
@@ -61,7 +60,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(blobs: Blobs) -> None:
 
     with pytest.raises(WorkspaceError, match=r"(?s)No space left on device.*Nothing was recorded"):
         blobs.put(full())
-    assert os.listdir(blobs.folder) == []
+    assert list(blobs.folder.iterdir()) == []
 
 
 def test_orphans_are_swept_when_they_are_old(blobs: Blobs) -> None:

@@ -20,7 +20,8 @@ from onnxprune.workspace.database import Database
 from onnxprune.workspace.job import BACKGROUND, FRESH, SILENT, Job, alive
 from onnxprune.workspace.jobs import Jobs
 from onnxprune.workspace.steps import Steps
-from onnxprune.workspace.worker import work
+from onnxprune.workspace.values import Cancelled
+from onnxprune.workspace.worker import Running, work
 from onnxprune.workspace.workspace import Workspace
 from tests.workspace.acting import ACTIONS, opened
 
@@ -152,6 +153,22 @@ class TestQueue:
         eta = ws.jobs.get(1).eta
         assert eta is not None
         assert eta == pytest.approx(20, rel=0.05)
+
+    def test_a_stage_that_tells_its_loss_is_one_stretch_of_work(self, ws: Store) -> None:
+        running = Running(ws.jobs.add("record", 1))
+        running.progress("reading")
+        began = running.at[1]
+        for batch in range(50):
+            running.progress(f"loss {batch}", batch, 1000)
+        stretch = running.at[1]
+        assert began <= stretch
+        assert running.at == ("loss 49", stretch, 49, 1000)
+        running.progress("measuring", 3, 20)
+        assert running.at[1] >= stretch
+        assert list(running.news) == ["reading", "loss 0", "measuring"]
+        running.ask("cancelled")
+        with pytest.raises(Cancelled, match=r"cancelled"):
+            running.progress("recording")
 
     def test_queue_and_log_survive_and_can_be_read_only(self, ws: Store) -> None:
         ws.jobs.add("record", 1)

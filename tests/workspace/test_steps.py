@@ -66,7 +66,7 @@ def test_a_step_is_never_changed(steps: Steps, database: Database) -> None:
         with database.writing() as connection:
             connection.execute("INSERT OR IGNORE INTO document VALUES (1, 'log', 'x')")
         with pytest.raises(WorkspaceError, match=r"is never changed"), database.writing() as connection:
-            connection.execute(f"UPDATE {table} SET {column} = 'edit'")
+            connection.execute(f"UPDATE {table} SET {column} = 'edit'")  # noqa: S608 - our own names
 
 
 def test_names_notes_and_one_pin(steps: Steps) -> None:
@@ -139,11 +139,69 @@ def test_drafts_are_undone_and_done_again_across_a_restart(steps: Steps, databas
 def test_the_schema_is_what_the_migrations_come_to(database: Database) -> None:
     names = {row["name"] for row in database.rows("SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'")}
     assert names == {
-        "step", "step_by_parent", "label", "metric", "document", "entry", "step_stays", "metric_stays", "document_stays",
+        "step", "step_by_parent", "label", "metric", "document", "entry",
+        "step_stays", "metric_stays", "document_stays",
         "file", "pair", "job", "job_by_state", "job_by_step", "job_by_result", "job_by_again", "job_stays", "line",
         "line_by_job",
     }  # fmt: skip
     assert database.rows("PRAGMA user_version")[0][0] == VERSION == len(MIGRATIONS)
+
+
+def test_a_store_of_the_first_version_keeps_its_metrics(tmp_path: Path) -> None:
+    path = tmp_path / "tree.sqlite"
+    connection = sqlite3.connect(path)
+    connection.executescript(MIGRATIONS[0] + "PRAGMA user_version = 1;")
+    connection.execute(
+        "INSERT INTO step VALUES (1, NULL, 1, 'original', 0, 0, 'b', 'h', NULL, NULL, 0, '[]', 'close', '{}')"
+    )
+    connection.execute("INSERT INTO label (step, name) VALUES (1, 'old')")
+    metrics = {"accuracy": 1 / 3, "loss": 1e-12, "parameters": 5.0}
+    rows = [*((name, "", value) for name, value in metrics.items()), ("recall", "7", 0.5), ("kl", "", None)]
+    connection.executemany("INSERT INTO metric VALUES (1, ?, ?, ?)", rows)
+    connection.commit()
+    connection.close()
+    assert Steps(Database(path)).get(1).metrics == pytest.approx(metrics, rel=1e-15)
+
+
+def test_what_is_measured_later_is_added_and_changes_nothing(steps: Steps) -> None:
+    steps.add(ORIGINAL)
+    later = {("accuracy", ""): 0.1, ("loss", ""): 2 / 3, ("recall", "7"): 0.1, ("kl", ""): float("nan")}
+    assert steps.measured(1, later, {"predictions": "e" * 64}).metrics == {"accuracy": 0.99, "loss": 2 / 3}
+    assert steps.class_metrics(1) == {("recall", "7"): 0.9}
+    assert steps.documents(1) == {"predictions": "e" * 64}
+    with pytest.raises(StepNotFound, match=r"there is no step 2"):
+        steps.measured(2, later, {})
+
+
+def test_steps_by_name(steps: Steps) -> None:
+    steps.add(ORIGINAL)
+    for name in ("half", "", "half"):
+        steps.add(pruned(1, name=name))
+    steps.trash(2)
+    assert [step.number for step in steps.named("half")] == [2, 4]
+
+
+def test_a_large_tree_is_listed_soon(steps: Steps, database: Database) -> None:
+    metrics = {
+        ("accuracy", ""): 1 / 3,
+        **{(f"m{k}", ""): k / 7 for k in range(9)},
+        **{("recall", str(k)): 0.5 for k in range(10)},
+    }
+    with database.writing() as connection:
+        steps.insert(connection, ORIGINAL)
+        for k in range(1, 10_000):
+            command = ("onnxprune", "ws", "prune", str(k), "--set", "ratio=0.5")
+            steps.insert(connection, pruned((k + 1) // 2, command=command, versions={"onnx": "1.23"}, metrics=metrics))
+    listing, opening = [], []
+    for _ in range(5):
+        start = time.process_time()
+        assert len(steps.all()) == 10_000
+        middle = time.process_time()
+        assert (steps.get(9_999).metrics["accuracy"], len(steps.path(9_999))) == (1 / 3, 14)
+        listing.append(middle - start)
+        opening.append(time.process_time() - middle)
+    assert min(listing) < 0.15
+    assert min(opening) < 0.05
 
 
 def test_a_store_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:

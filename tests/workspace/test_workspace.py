@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +118,36 @@ def test_a_step_names_only_blobs_that_are_there_and_data_in_the_folder(workspace
     with pytest.raises(WorkspaceError, match=r"leads out of the workspace"):
         workspace.add(NewStep("import", model, "h", dataset="../secret.npz"))
     assert len(workspace.steps.all(trashed=True)) == 1
+
+
+def test_a_full_disk_records_nothing(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace.measure(1)
+    for room in (0, 1, 3):
+        flushed = iter([None] * room)
+
+        def full(_: int, left: Iterator[None] = flushed) -> None:
+            if next(left, "none") == "none":
+                raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("onnxprune.workspace.blobs.os.fsync", full)
+        with pytest.raises(WorkspaceError, match=r"(?s)No space left on device.*Nothing was recorded"):
+            pruned(workspace)
+    monkeypatch.undo()
+    assert [step.number for step in workspace.steps.all(trashed=True)] == [1]
+    workspace.gc(grace=0)
+    assert set(workspace.blobs.names()) == workspace.steps.blobs()
+    assert pruned(workspace).number == 2
+
+
+def test_programs_that_open_a_folder_at_once_agree(folder: Path) -> None:
+    code = (
+        "import sys; from onnxprune.workspace.workspace import Workspace\n"
+        "with Workspace.open(sys.argv[1]) as w: print(*[s.number for s in w.steps.all()])"
+    )
+    programs = [
+        subprocess.Popen([sys.executable, "-c", code, folder], stdout=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    assert [program.communicate()[0] for program in programs] == ["1\n"] * 3
 
 
 def test_gc_takes_orphans_only(workspace: Workspace) -> None:
