@@ -76,8 +76,9 @@ def open_folder(
         else:
             show(f"{workspace.folder}: no models yet. Put .onnx files into it or into models/, and data into data/.")
         for e in listed:
-            if e.problem:
-                warn(f"{e.path}: {e.problem}")
+            problem = e.problem or ("" if e.step is None else workspace.problem(e.step))
+            if problem:
+                warn(f"{e.path}: {problem}")
 
 
 @commands.command(name="tree", epilog=examples("onnxprune ws tree", "onnxprune ws tree --trash --json"))
@@ -136,6 +137,8 @@ def show_step(step: StepArgument, folder: FolderOption = Path(), json: JsonOptio
         rows = [("made of", " > ".join(f"#{s.number}" for s in path[:-1]) or "-"), ("data", found.dataset or "-")]
         rows += [("note", found.note)] if found.note else []
         rows += [("damaged", found.damaged)] if found.damaged else []
+        problem = "" if found.damaged else workspace.problem(found.number)
+        rows += [("not measured", problem)] if problem else []
         rows += [("took", f"{found.seconds:.1f} s"), ("again", " ".join(found.command))]
         rows += [("gives", "the same model" if found.promise == "identical" else "a model about as good")]
         rows += [("with", ", ".join(f"{name} {version}" for name, version in found.versions.items()))]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import sqlite3
 import time
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from onnxprune.workspace.migrations import migrate
 __all__ = ["Database"]
 
 WAIT = 60.0  # seconds for other writers
+PAUSE = 0.01  # seconds between two tries
 BACKUP_AFTER = 3600.0  # seconds
 MEANINGS = {
     "full": ("the disk is full", "Nothing was recorded. Free some space and try again."),
@@ -48,7 +50,7 @@ class Database:
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA foreign_keys = ON")
         if not self.readonly:
-            connection.execute("PRAGMA journal_mode = WAL")
+            _keep_log(connection)
             connection.execute("PRAGMA synchronous = FULL")
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # a damaged file says so here
         return connection
@@ -95,16 +97,22 @@ class Database:
     def _keep_copy(self) -> None:
         if self.backup.exists() and time.time() - self.backup.stat().st_mtime < BACKUP_AFTER:
             return
-        fresh = self.backup.with_suffix(".backup-new")
-        fresh.unlink(missing_ok=True)
-        copy = sqlite3.connect(fresh)
+        fresh = self.backup.with_name(f"{self.backup.name}-{uuid.uuid4().hex}")  # others may be at it as well
         try:
-            self._connection.backup(copy)
-            whole = copy.execute("PRAGMA quick_check").fetchone()[0] == "ok"
+            copy = sqlite3.connect(fresh)
+            try:
+                self._connection.backup(copy)
+                whole = copy.execute("PRAGMA quick_check").fetchone()[0] == "ok"
+            finally:
+                copy.close()
+            if whole:
+                fresh.replace(self.backup)
         finally:
-            copy.close()
-        if whole:
-            fresh.replace(self.backup)
+            fresh.unlink(missing_ok=True)
+        for left in self.backup.parent.glob(f"{self.backup.name}-*"):  # by programs that were killed
+            with suppress(FileNotFoundError):
+                if time.time() - left.stat().st_mtime >= BACKUP_AFTER:
+                    left.unlink()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -126,3 +134,16 @@ class Database:
     def _damaged(self, found: str) -> StoreDamaged:
         copy = f" A copy is in {self.backup}: put it in its place." if self.backup.exists() else ""
         return StoreDamaged(f"{self.path} is damaged: {found}", f"The models and data are not affected.{copy}")
+
+
+def _keep_log(connection: sqlite3.Connection) -> None:
+    """Switch to a write-ahead log. SQLite does not wait for others here, as it does everywhere else."""
+    until = time.monotonic() + WAIT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+        time.sleep(PAUSE)

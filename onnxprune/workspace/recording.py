@@ -2,7 +2,8 @@
 
 Documents of a step, where there is something to tell: ``evaluation`` (JSON: metrics, classes, confusion, curves),
 ``predictions`` (npz: ``labels``, ``predictions``, ``right``, an entry for each sample), ``history`` (JSON of a
-training), ``report`` (JSON: how it was made), ``weights`` (of a model that is too large for one file).
+training), ``report`` (JSON: how it was made), ``problem`` (JSON: why metrics could not be measured), ``weights`` (of a
+model that is too large for one file).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from onnx import TensorProto
 from onnxprune._tensors import constants
 from onnxprune.cost import cost
 from onnxprune.data import open_dataset
-from onnxprune.errors import OnnxPruneError, StoreDamaged
+from onnxprune.errors import DataError, ModelError, OnnxPruneError, StoreDamaged
 from onnxprune.evaluate import Evaluation, evaluate
 from onnxprune.experiment import Pruned
 from onnxprune.model import EXTERNAL_FROM, Model, inline_functions
@@ -114,7 +115,8 @@ def measure(
 ) -> Measured:
     """Cost of a model, and where there are data its metrics; without labels they compare it with ``original``.
 
-    Raises DataError and ModelError as `evaluate` does.
+    Where it cannot be measured on them (labels that fit no output, outputs that are NaN), a document says why: that is
+    no reason to lose the model. Raises DataError for data that cannot be read.
     """
     metrics = _costs(model)
     if source is None:
@@ -122,10 +124,13 @@ def measure(
     dataset = open_dataset(source)
     if dataset.labels is None and original is None:
         return Measured(metrics)
-    found = evaluate(
-        model, dataset, original=original if dataset.labels is None else None,
-        provider=provider, threads=threads, progress=progress,
-    )  # fmt: skip
+    try:
+        found = evaluate(
+            model, dataset, original=original if dataset.labels is None else None,
+            provider=provider, threads=threads, progress=progress,
+        )  # fmt: skip
+    except (DataError, ModelError) as error:
+        return Measured(metrics, {"problem": blobs.put(dumps({"message": error.message, "hint": error.hint}))})
     return Measured({**metrics, **_metrics(found)}, _documents(blobs, found))
 
 

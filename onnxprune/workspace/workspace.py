@@ -9,6 +9,7 @@ The tree lies in ``.onnxprune/tree.sqlite`` and ``.onnxprune/blobs/``. What is d
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -214,7 +215,7 @@ class Workspace:
         return self.steps.get(number)
 
     def measure(self, number: int, progress: Progress | None = None, **running: Any) -> Step:
-        """Measure a step that was not measured yet on its data. Raises DataError as `evaluate` does."""
+        """Measure a step that was not measured yet on its data; where that cannot be, `problem` tells why."""
         step = self.steps.get(number)
         source = self.dataset(number)
         if source is None or QUALITY in self.steps.documents(number):
@@ -225,6 +226,13 @@ class Workspace:
             original = self.model(step.root)
         found = measure(self.blobs, self.model(number), source, original=original, progress=progress, **running)
         return self.steps.measured(number, found.metrics, found.documents)
+
+    def problem(self, number: int) -> str:
+        """Why a step has no metrics, "" where it has, or where nobody tried."""
+        text = self.document(number, "problem")
+        if text is None or QUALITY in self.steps.documents(number):
+            return ""
+        return str(json.loads(text)["message"])
 
     def check_writable(self) -> None:
         """Raise WorkspaceError where nothing may be recorded."""

@@ -150,3 +150,11 @@ class TestQueue:
         refused(call("jobs", "retry", 1, *where), "job 1 is done")
         refused(call("jobs", "cancel", 1, *where), "job 1 is done already")
         refused(call("jobs", "list", "--folder", folder / "nowhere"), "there is no such folder")
+
+    def test_a_folder_for_viewing(self, call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        where = ("--folder", folder)
+        call("jobs", "add", "record", 1, *where)
+        monkeypatch.setattr("onnxprune.workspace.workspace._writable", lambda _: False)
+        assert [job["state"] for job in call("jobs", "list", "--json", *where).json["jobs"]] == ["queued"]
+        for command in (("cancel", 1), ("retry", 1), ("run",), ("add", "record", 1)):
+            refused(call("jobs", *command, *where), "was opened for viewing")

@@ -75,7 +75,17 @@ def same(ws: Workspace, step: int, _options: Mapping[str, Any], _progress: Progr
     return ws.steps.get(step)
 
 
-ACTIONS: Mapping[str, Any] = {f.__name__: f for f in (record, slow, polite, deaf, refuse, fail, twice, same)}
+def full(ws: Workspace, step: int, _options: Mapping[str, Any], _progress: Progress, _asked: Asked) -> Step:
+    """Record a step on a disk that is full."""
+    pages = ws.database.rows("PRAGMA page_count")[0][0]
+    ws.database.rows(f"PRAGMA max_page_count = {pages}")
+    try:
+        return ws.add(NewStep("prune", ws.blobs.put(b"model"), "h1", step, command=("long" * 100_000,)))
+    finally:
+        ws.database.rows("PRAGMA max_page_count = 1000000")
+
+
+ACTIONS: Mapping[str, Any] = {f.__name__: f for f in (record, slow, polite, deaf, refuse, fail, twice, same, full)}
 
 
 if __name__ == "__main__":

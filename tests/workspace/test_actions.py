@@ -246,3 +246,16 @@ def test_without_labels_models_are_compared_with_the_original(folder: Path) -> N
         step = do(workspace, "prune", ratio=0.5)
         assert 0 <= step.metrics["agreement"] <= 1
         assert load(workspace.blobs.path(step.model)).hash == step.model_hash
+
+
+def test_labels_that_fit_no_output_do_not_stop_the_work(folder: Path) -> None:
+    with np.load(folder / "data" / "bright.npz") as file:
+        arrays = {name: file[name] for name in ("x_train", "x_test")}
+    labels = {name.replace("x", "y"): np.zeros((len(rows), 7, 2), np.float32) for name, rows in arrays.items()}
+    np.savez(folder / "data" / "bright.npz", **arrays, **labels)
+    with Workspace.open(folder) as workspace:
+        step = do(workspace, "prune", ratio=0.5)
+        assert "accuracy" not in step.metrics
+        assert step.metrics["parameters"] > 0
+        for number in (1, 2):
+            assert "label" in workspace.problem(number)

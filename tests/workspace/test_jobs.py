@@ -195,6 +195,14 @@ class TestFaults:
         assert done.state == "done"
         assert ws.jobs.lines(refused.number)[-1].text == "failed: no such ratio"
 
+    def test_a_full_disk_records_nothing_and_the_next_job_is_done(self, ws: Store) -> None:
+        for action in ("full", "record"):
+            ws.jobs.add(action, 1)
+        failed, done = do(ws.workspace)
+        assert (failed.state, failed.result) == ("failed", None)
+        assert failed.error.endswith("the disk is full")
+        assert [step.number for step in ws.steps.all()] == [1, done.result]
+
     def test_a_retry_is_a_new_job(self, ws: Store) -> None:
         ws.jobs.add("refuse", 1, {"a": 1}, priority=7, heavy=False)
         (failed,) = do(ws.workspace)

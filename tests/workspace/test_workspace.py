@@ -61,6 +61,7 @@ def test_an_original_is_measured_when_it_is_wanted(workspace: Workspace) -> None
     assert 0 <= after.metrics["accuracy"] <= 1
     assert workspace.steps.all() == [after]
     assert workspace.measure(1) == after
+    assert workspace.problem(1) == ""
     found = predictions_of(workspace.blobs, workspace.steps.documents(1)["predictions"])
     assert np.mean(found["labels"] == found["predictions"]) == after.metrics["accuracy"]
     assert workspace.steps.class_metrics(1).keys() >= {("recall", "0"), ("precision", "2")}
