@@ -5,7 +5,7 @@
 # make format  put the files in the form that `make check` asks for
 # make env-bench  .venvs/bench, for the scripts in benchmarks/
 # make bench-coverage, bench-keep-share, bench-scaling, bench-big-model, bench-map-lap, bench-repair, bench-scan,
-#      bench-speed, bench-scoring, bench-training, bench-taylor  the tables of docs/benchmarks.md
+#      bench-speed, bench-scoring, bench-training, bench-taylor, bench-workspace  the tables of docs/benchmarks.md
 # make clean   remove what building and testing leave; `make distclean` the environments too
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -18,7 +18,7 @@ BENCH_ARGS ?=
 CRASH_ARGS ?= --kills 200
 
 .PHONY: demo test test-crash check format env env-keras env-bench clean distclean
-.PHONY: bench-coverage bench-keep-share bench-scaling bench-big-model bench-map-lap bench-repair bench-scan bench-speed bench-scoring bench-training bench-taylor
+.PHONY: bench-coverage bench-keep-share bench-scaling bench-big-model bench-map-lap bench-repair bench-scan bench-speed bench-scoring bench-training bench-taylor bench-workspace
 .DEFAULT_GOAL := test
 
 demo:
@@ -52,7 +52,7 @@ env-bench:
 	@$(ENV) bench
 
 # BENCH_ARGS="--quick --markdown", for example
-bench-coverage bench-keep-share bench-scaling bench-big-model bench-map-lap bench-repair bench-scan bench-speed bench-scoring bench-training bench-taylor: bench-%: env-bench
+bench-coverage bench-keep-share bench-scaling bench-big-model bench-map-lap bench-repair bench-scan bench-speed bench-scoring bench-training bench-taylor bench-workspace: bench-%: env-bench
 	$(BENCH) -m benchmarks.$(subst -,_,$*) $(BENCH_ARGS)
 
 clean:

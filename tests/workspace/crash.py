@@ -336,10 +336,10 @@ def run_case(case: Case, kills: int, place: Path, draw: random.Random) -> Counte
         for _ in range(min(AFRESH, kills - total["kills"])):
             killed = kill_once(case, folder, told, draw)
             seen = case.look(folder, told)
-            total += Counter(kills=int(killed), orphans=seen["orphans"], lost=seen["lost"], folders=0)
+            total += Counter(kills=int(killed), orphans=seen["orphans"], lost=seen["lost"], made=seen["databases"])
             if not killed:
                 break
-        total += Counter(made=seen["steps"] + seen["databases"])
+        total += Counter(made=seen["steps"])
         if case.look is whole_jobs:
             finish(case, folder, told)
         shutil.rmtree(folder)

@@ -181,7 +181,7 @@ def test_steps_by_name(steps: Steps) -> None:
     assert [step.number for step in steps.named("half")] == [2, 4]
 
 
-def test_a_large_tree_is_listed_soon(steps: Steps, database: Database) -> None:
+def test_a_large_tree_is_listed(steps: Steps, database: Database) -> None:
     metrics = {
         ("accuracy", ""): 1 / 3,
         **{(f"m{k}", ""): k / 7 for k in range(9)},
@@ -192,16 +192,8 @@ def test_a_large_tree_is_listed_soon(steps: Steps, database: Database) -> None:
         for k in range(1, 10_000):
             command = ("onnxprune", "ws", "prune", str(k), "--set", "ratio=0.5")
             steps.insert(connection, pruned((k + 1) // 2, command=command, versions={"onnx": "1.23"}, metrics=metrics))
-    listing, opening = [], []
-    for _ in range(5):
-        start = time.process_time()
-        assert len(steps.all()) == 10_000
-        middle = time.process_time()
-        assert (steps.get(9_999).metrics["accuracy"], len(steps.path(9_999))) == (1 / 3, 14)
-        listing.append(middle - start)
-        opening.append(time.process_time() - middle)
-    assert min(listing) < 0.15
-    assert min(opening) < 0.05
+    assert [step.number for step in steps.all()] == list(range(1, 10_001))
+    assert (steps.get(9_999).metrics["accuracy"], len(steps.path(9_999))) == (1 / 3, 14)
 
 
 def test_a_store_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
