@@ -16,7 +16,7 @@ from rich.table import Table
 
 from onnxprune.cli.console import emit_json, progress, say, show, table
 from onnxprune.cli.measures import check_plot, draw
-from onnxprune.cli.training_options import check_files, divided
+from onnxprune.cli.training_options import check_files
 from onnxprune.data import Dataset
 from onnxprune.errors import DataError
 from onnxprune.evaluate import Metric
@@ -26,6 +26,7 @@ from onnxprune.train import (
     EpochRow,
     Saving,
     Trained,
+    divided,
     initialise,
     loss_fluctuation,
     plan_of,
@@ -95,7 +96,8 @@ def run_job(job: Job, *, verbose: bool, json: bool) -> None:
     """Train, write the best epoch, and tell about it. Raises typer.Exit(130) after an interruption."""
     check_plot(job.plot)
     losses = None if job.loss is None else parse_loss(job.loss)
-    training, validation, test, remark = divided(job.data, job.validation, job.seed)
+    division = divided(job.data, job.validation, job.seed)
+    training, test, remark = division.training, division.test, division.words
     with interrupts() as cancelled, progress("reading", remaining=True) as report:
         model = load(job.model)
         teacher = None if job.teacher is None else load(job.teacher)
@@ -108,9 +110,9 @@ def run_job(job: Job, *, verbose: bool, json: bool) -> None:
             model, left = initialise(model, job.seed)
         try:
             trained = train(
-                model, training, validation=validation, losses=losses, teacher=teacher, checkpoint=job.saving.path,
-                checkpoint_seconds=job.saving.seconds, keep_epochs=job.saving.keep, resume=job.resume,
-                progress=report, cancelled=cancelled, **job.options,
+                model, training, validation=division.validation, losses=losses, teacher=teacher,
+                checkpoint=job.saving.path, checkpoint_seconds=job.saving.seconds, keep_epochs=job.saving.keep,
+                resume=job.resume, progress=report, cancelled=cancelled, **job.options,
             )  # fmt: skip
         except KeyboardInterrupt:
             say(f"Interrupted before the end; {job.out} is not written. {_how_to_go_on(job)}", "yellow")

@@ -50,7 +50,6 @@ __all__ = [
     "WeightDecayOption",
     "augmentation",
     "check_files",
-    "divided",
     "duration",
     "epochs_of",
     "optimizer_of",
@@ -291,26 +290,6 @@ def parts(data: Path, validation: str | None, seed: int) -> tuple[Dataset, Datas
     rest, held = hold_out(training, share, seed)
     why = "" if validation else "; --validation says otherwise"
     return rest, held, f"{len(held)} of {len(training)} samples are held out, to measure on{why}."
-
-
-def divided(data: Path, validation: str | None, seed: int) -> tuple[Dataset, Dataset | None, Dataset | None, str]:
-    """As ``parts``, and the test part, which nothing is chosen by, as the third.
-
-    Where data have a training and a test part only, a share of the training part is held out to choose the epoch by.
-    """
-    splits = splits_of(data)
-    test = open_dataset(data, "test") if {"train", "test"} <= set(splits) and validation != "test" else None
-    if validation is None and test is not None:
-        others = [name for name in splits if name not in ("train", "test")]
-        if others:
-            return open_calibration(data), open_dataset(data, others[0]), test, ""
-        training = open_calibration(data)
-        if round(HELD_OUT * len(training)) >= 1:
-            rest, held = hold_out(training, HELD_OUT, seed)
-            words = f"{len(held)} of {len(training)} training samples are held out, to choose the epoch by"
-            return rest, held, test, f"{words}; --validation says otherwise."
-    training, measured, remark = parts(data, validation, seed)
-    return training, measured, test if measured is not None and validation is not None else None, remark
 
 
 def _share(text: str | None) -> float | None:

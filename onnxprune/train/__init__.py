@@ -22,7 +22,7 @@ initialise   fresh weights
 
 from onnxprune.train.batches import Augment
 from onnxprune.train.checkpoint import Checkpoint, load_checkpoint, weights_at
-from onnxprune.train.division import hold_out
+from onnxprune.train.division import Division, divided, hold_out
 from onnxprune.train.history import EpochRow, History, StepRow, load_history
 from onnxprune.train.initialise import initialise
 from onnxprune.train.masks import kept_zeros, plan_of
@@ -52,6 +52,7 @@ __all__ = [
     "SCHEDULES",
     "Augment",
     "Checkpoint",
+    "Division",
     "EpochRow",
     "History",
     "LossFluctuation",
@@ -64,6 +65,7 @@ __all__ = [
     "StepRow",
     "Stops",
     "Trained",
+    "divided",
     "hold_out",
     "initialise",
     "kept_zeros",

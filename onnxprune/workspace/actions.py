@@ -17,7 +17,7 @@ from typing import Any
 
 from onnxprune.allocate import Budget, Floor
 from onnxprune.criteria import Settings
-from onnxprune.data import Dataset, open_calibration, open_dataset, splits_of
+from onnxprune.data import open_calibration, open_dataset
 from onnxprune.errors import OptionError, WorkspaceError
 from onnxprune.evaluate import kind_of
 from onnxprune.experiment import analyse, prune
@@ -26,7 +26,7 @@ from onnxprune.losses import parse_loss
 from onnxprune.model import Model, load
 from onnxprune.plan import Plan
 from onnxprune.recover import recover
-from onnxprune.train import DECAY, KEEP_ZEROS, MASKED, Optimizer, hold_out, train
+from onnxprune.train import DECAY, KEEP_ZEROS, MASKED, Optimizer, divided, train
 from onnxprune.train.stops import CANCELLED
 from onnxprune.values import Options
 from onnxprune.workspace.edits import draft_plan
@@ -47,7 +47,6 @@ __all__ = ["ACTIONS", "Action", "options_of"]
 
 Action = Callable[[Workspace, int, Mapping[str, Any], Progress, Callable[[], bool]], Step]
 
-HELD_OUT = 0.1  # of data without a part to measure on
 COMMON = ("data", "name", "provider", "threads", "seed")
 NOT_JSON = {"model", "plan", "data", "losses", "floors", "progress", "notify", "measure", "evaluate", "budget"}
 PRUNE = (
@@ -265,11 +264,13 @@ def _fine_tune(
     if deterministic:
         work.running["threads"] = 1
     model = work.model()
-    training, validation = _parts(work, work.source)
+    wanted = work.options.get("validation")
+    division = divided(work.source, None if wanted is None else str(wanted), work.seed)
     teacher = None if "teacher" not in given else workspace.model(workspace.find(given["teacher"]).number)
     trained = train(
-        model, training, validation=validation, losses=_losses(given), teacher=teacher, optimizer=_optimizer(given),
-        target=_target(given.get("target")), freeze=tuple(given.get("freeze", ())), seed=work.seed,
+        model, division.training, validation=division.validation, losses=_losses(given), teacher=teacher,
+        optimizer=_optimizer(given), target=_target(given.get("target")), freeze=tuple(given.get("freeze", ())),
+        seed=work.seed,
         masks=KEEP_ZEROS if given.get("keep_zeros") else MASKED, progress=work.report, cancelled=cancelled,
         **work.given(TRAINING), **work.running,
     )  # fmt: skip
@@ -279,23 +280,6 @@ def _fine_tune(
         "finetune", trained.model, trained_report(trained), history=trained.history.to_json(),
         promise="identical" if deterministic else "close",
     )  # fmt: skip
-
-
-def _parts(work: _Work, source: Path) -> tuple[Dataset, Dataset | None]:
-    """What is trained on, and what is measured on: a split by name, a share that is held out, or "none"."""
-    wanted = work.options.get("validation")
-    training = open_calibration(source)
-    if wanted == "none":
-        return training, None
-    try:
-        share = None if wanted is None else float(wanted)
-    except ValueError:
-        return training, open_dataset(source, str(wanted))
-    splits = splits_of(source)
-    others = [name for name in splits if name != "train"]
-    if share is None and "train" in splits and others:
-        return training, open_dataset(source, others[0])
-    return hold_out(training, HELD_OUT if share is None else share, work.seed)
 
 
 def _optimizer(given: Mapping[str, Any]) -> Optimizer:

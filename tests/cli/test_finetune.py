@@ -87,7 +87,7 @@ class TestText:
         assert found["test"]["samples"] == len(test)
         for side, model in (("before", net), ("after", out)):
             assert found["test"][side]["accuracy"] == evaluate(load(model), test).value("accuracy")
-        assert "12 of 120 training samples are held out, to choose the epoch by" in found["notes"][-1]
+        assert "12 of 120 samples are held out, to choose the epoch by" in found["notes"][-1]
         result = call("finetune", net, "--data", points, "-o", out, *QUICK, "--validation", "test", "--json")
         assert json.loads(result.out)["test"] is None
 

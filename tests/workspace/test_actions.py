@@ -101,7 +101,8 @@ def test_a_repair_repairs(workspace: Workspace) -> None:
 
 
 def test_a_training_keeps_its_history(workspace: Workspace) -> None:
-    step = do(workspace, "fine-tune", epochs=3, optimizer="sgd", rate=0.01, target="accuracy=2", teacher=1)
+    options = {"epochs": 3, "optimizer": "sgd", "rate": 0.01, "target": "accuracy=2", "teacher": 1}
+    step = do(workspace, "fine-tune", validation="test", **options)
     assert step.promise == "close"
     history = History.from_dict(json.loads(workspace.document(step.number, "history") or b""))
     assert len(history.trained) == 3
