@@ -45,8 +45,9 @@ def path_rows(workspace: Workspace, number: int, metric: str | None = None) -> l
     """A row for each step from the root on. ``metric``: by default `main_metric`. Raises StepNotFound, StoreDamaged.
 
     ``*_left``: share of the root's. ``degenerated``, ``improved``: instances against the step before, and with
-    ``_since`` against the root. ``recovery_*``: of a fine-tuning; ``recovery_share`` is 1 where all of the root's
-    metric came back. ``loss_*``: of its training loss. ``cost_*``: what it took, and until when it was needed.
+    ``_since`` against the root. ``recovery_*``: of a fine-tuning, on the data that its epochs were chosen by;
+    ``recovery_share`` is 1 where all of the root's metric came back. ``loss_*``: of its training loss. ``cost_*``: what
+    it took, and until when it was needed.
     """
     path = workspace.steps.path(number)
     metric = metric or main_metric(path)

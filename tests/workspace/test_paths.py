@@ -52,7 +52,10 @@ def test_rows_from_the_root_on(path: Workspace) -> None:
     history = History.from_dict(json.loads(path.document(4, "history") or b""))
     assert rows[3]["cost_epochs"] == 3
     assert rows[3]["cost_until_step"] == recovery_cost(history, "accuracy").until_step
-    assert rows[3]["recovery_before"] == steps[2].metrics["accuracy"]
+    assert history.before is not None
+    before = history.before.metric("accuracy")
+    assert before is not None
+    assert rows[3]["recovery_before"] == before.value
     assert rows[3]["recovery_damage"] == rows[3]["recovery_high"] - rows[3]["recovery_low"]
     assert rows[3]["loss_first"] == history.steps[0].loss
     assert path_rows(path, 4, "loss")[1]["value"] == steps[1].metrics["loss"]
