@@ -58,8 +58,8 @@ from onnxprune.cli.training_options import (
     WeightDecayOption,
     augmentation,
     optimizer_of,
-    parts,
 )
+from onnxprune.data import splits_of
 from onnxprune.errors import OptionError
 from onnxprune.losses import parse_loss
 from onnxprune.model import load, save
@@ -73,6 +73,7 @@ from onnxprune.schedule import (
     run_schedule,
     schedule_charts,
 )
+from onnxprune.train import divided
 from onnxprune.train.stops import DIVERGED
 
 __all__ = ["register"]
@@ -219,7 +220,7 @@ def schedule_rounds(
     _check_rewinding(course, rewind_to, rewind_epoch)
     if out.exists() and not out.is_dir():
         raise OptionError(f"{out} is a file", "Name a folder.")
-    fitted, measured, remark = parts(data, validation, seed)
+    division = divided(data, validation or _measured_part(data), seed)
     with interrupts() as cancelled, progress("reading", remaining=True) as report:
         loaded = load(model)
         keep_input(loaded, out / DELIVERED)
@@ -227,8 +228,8 @@ def schedule_rounds(
         base = None if rewind_to is None else earlier(loaded, rewind_to, rewind_epoch)
         try:
             found = run_schedule(
-                loaded, fitted, course, validation=measured, criterion=criterion, budget=budget, options=options,
-                training=training, floors=floors, rewind_to=base,
+                loaded, division.training, course, validation=division.validation, criterion=criterion, budget=budget,
+                options=options, training=training, floors=floors, rewind_to=base,
                 rewind_epoch=0 if rewind_to is not None else rewind_epoch or 0, folder=out, resume=resume, seed=seed,
                 provider=provider, threads=threads, progress=report, cancelled=cancelled,
             )  # fmt: skip
@@ -241,10 +242,16 @@ def schedule_rounds(
     if json:
         emit_json(_document(model, data, out, course, found))
     else:
-        _tell(found, out, remark)
+        _tell(found, out, division.words)
     if found.stopped == CANCELLED:
         say(f"Interrupted; {_how_to_go_on(out)}", "yellow")
         raise typer.Exit(INTERRUPTED)
+
+
+def _measured_part(data: Path) -> str | None:
+    """The part that floors are measured on by default: the test part, or else the one for validation."""
+    splits = splits_of(data)
+    return next((name for name in splits if name != "train"), None) if "train" in splits else None
 
 
 def _check_rewinding(course: Course, path: Path | None, epoch: int | None) -> None:

@@ -12,11 +12,11 @@ from typing import Annotated, Any
 import typer
 
 from onnxprune.cli.options import keep_input, writable
-from onnxprune.data import Dataset, open_calibration, open_dataset, splits_of
 from onnxprune.errors import OptionError
 from onnxprune.losses import KINDS as LOSSES
 from onnxprune.model import Model
-from onnxprune.train import DECAY, OPTIMIZERS, SCHEDULES, Augment, Optimizer, Saving, hold_out
+from onnxprune.train import DECAY, OPTIMIZERS, SCHEDULES, Augment, Optimizer, Saving
+from onnxprune.train.division import HELD_OUT
 
 __all__ = [
     "AugmentOption",
@@ -53,12 +53,9 @@ __all__ = [
     "duration",
     "epochs_of",
     "optimizer_of",
-    "parts",
     "target_of",
 ]
 
-HELD_OUT = 0.1  # of data without a part to measure on
-NOTHING = "none"
 UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 OutOption = Annotated[
@@ -271,32 +268,6 @@ def epochs_of(text: str | None) -> tuple[int, ...]:
         return tuple(sorted({int(part) for part in text.split(",")})) if text else ()
     except ValueError:
         raise OptionError(f"--keep-epochs {text}: expected numbers of epochs", "Write them as 0,1,5.") from None
-
-
-def parts(data: Path, validation: str | None, seed: int) -> tuple[Dataset, Dataset | None, str]:
-    """What is trained on, what is measured on, and a word on that where a person might not expect it."""
-    splits = splits_of(data)
-    training = open_calibration(data)
-    if validation == NOTHING:
-        return training, None, ""
-    share = _share(validation)
-    if share is None and validation is None:
-        others = [name for name in splits if name != "train"]
-        if "train" in splits and others:
-            return training, open_dataset(data, others[0]), ""
-        share = HELD_OUT
-    if share is None:
-        return training, open_dataset(data, validation), ""
-    rest, held = hold_out(training, share, seed)
-    why = "" if validation else "; --validation says otherwise"
-    return rest, held, f"{len(held)} of {len(training)} samples are held out, to measure on{why}."
-
-
-def _share(text: str | None) -> float | None:
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return None
 
 
 def augmentation(text: str | None) -> Augment | None:
