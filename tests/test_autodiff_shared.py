@@ -36,3 +36,17 @@ def test_fresh_vectors_are_told_apart(bias: list[int], siamese: bool, alone: boo
     assert len(names) == 1 + alone
     made = check_gradients(model, feeds_for(model))
     assert names <= made.names.keys()
+
+
+def test_two_pairs_of_branches_have_a_vector_each() -> None:
+    """Two siamese layers, one behind the other, whose fresh biases were stored as one."""
+    net = Net()
+    b = net.const(np.zeros(4, np.float32), name="b")
+    branches = [net.input(("n", 4)), net.input(("n", 4), name="z")]
+    for _ in range(2):
+        w = net.param(4, 4)
+        branches = [net.op("Tanh", net.op("Gemm", x, w, b)) for x in branches]
+    model = net.model(net.op("Mul", *branches))
+    readers = [node.input[2] for node in open_tape(model).graph.model.proto.graph.node if node.op_type == "Gemm"]
+    assert readers[0] == readers[1] != readers[2] == readers[3]
+    check_gradients(model, feeds_for(model))

@@ -8,7 +8,7 @@ import onnx
 from onnx import helper
 
 from onnxprune._graphs import keep_outputs, refill, used_names, weave
-from onnxprune.autodiff.prepare import Shapes, analysed, prepare
+from onnxprune.autodiff.prepare import Shapes, declare, prepare
 from onnxprune.model import Model
 from onnxprune.ops.emitter import Value
 from onnxprune.ops.tape import Tape
@@ -32,7 +32,7 @@ def open_tape(
     sizes must be known. Raises UnsupportedModel.
     """
     prepared = prepare(model, training=training, frozen=frozen, seed=seed, shapes=shapes)
-    tape = Tape(*analysed(prepared.model, shapes), training=training, guided=guided, seed=seed)
+    tape = Tape(prepared.graph, prepared.other, training=training, guided=guided, seed=seed)
     tape.updates.update(prepared.updates)
     return tape
 
@@ -66,10 +66,7 @@ def build(tape: Tape, outputs: Iterable[Value], *, parameters: Collection[str] =
     for written in (tape, *tape.replaced.values()):
         for name, array in written.constants.items():
             editor.set_weight(name, array)
-    known = {entry.domain for entry in editor.proto.opset_import}
-    for domain, version in tape.domains.items():
-        if domain not in known:
-            editor.proto.opset_import.add(domain=domain, version=version)
+    declare(editor.proto, tape.domains)
     for name in parameters:
         weight = editor.weights.pop(name)
         if all(value.name != name for value in graph.input):

@@ -24,7 +24,7 @@ from onnxprune.ops.emitter import Array, UnknownShape, Value
 from onnxprune.ops.tape import Tape
 from onnxprune.samples import assign
 
-__all__ = ["OPSET", "Prepared", "Shapes", "analysed", "prepare"]
+__all__ = ["OPSET", "Prepared", "Shapes", "analysed", "declare", "prepare"]
 
 OPSET = 18  # from here on reductions take their axes as an input, as everything that is emitted does
 # Operators whose outputs have a size that depends on data, and its axis where no attribute gives it
@@ -38,11 +38,13 @@ Shapes = Mapping[str, tuple[int, ...]]
 class Prepared:
     """A model to differentiate.
 
-    ``updates``: weights that training changes by other means than gradients (running statistics), and the tensor that
-    holds the new value after a step.
+    ``graph`` and ``other``: its analysis (`analysed`). ``updates``: weights that training changes by other means than
+    gradients (running statistics), and the tensor that holds the new value after a step.
     """
 
     model: Model
+    graph: Graph
+    other: Graph | None
     updates: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -61,9 +63,9 @@ def prepare(
     Raises UnsupportedModel where the opset cannot be converted.
     """
     model = unshared(converted(model), shapes)
+    graph, other = analysed(model, shapes)
     updates: dict[str, str] = {}
     for number in range(ROUNDS):
-        graph, other = analysed(model, shapes)
         tape = Tape(graph, other, training=training, seed=seed)
         chosen: dict[int, Callable[[Node, Tape], Sequence[Value | None]]] = {}
         for node in graph.nodes:
@@ -79,8 +81,9 @@ def prepare(
         if changed is model:
             break
         model = changed
+        graph, other = analysed(model, shapes)
         updates |= tape.updates
-    return Prepared(model, updates)
+    return Prepared(model, graph, other, updates)
 
 
 def _other_form(rule: Rule, *, training: bool) -> Callable[[Node, Tape], Sequence[Value | None]] | None:
@@ -117,11 +120,12 @@ def _taken_apart(
     weave(editor.proto.graph, {}, instead)
     for name, array in tape.constants.items():
         editor.set_weight(name, array)
-    _declare(editor.proto, tape.domains)
+    declare(editor.proto, tape.domains)
     return editor.build()
 
 
-def _declare(proto: onnx.ModelProto, domains: Mapping[str, int]) -> None:
+def declare(proto: onnx.ModelProto, domains: Mapping[str, int]) -> None:
+    """Import domains of operators, by version, that the model does not import yet."""
     known = {entry.domain for entry in proto.opset_import}
     for domain, version in domains.items():
         if domain not in known:
@@ -214,7 +218,7 @@ def unshared(model: Model, shapes: Shapes | None = None) -> Model:
     purpose (nobody trains two layers to the same values), and so is one whose readers share a matrix as well: the
     branches of a siamese network. Matrices stay shared.
     """
-    graph, _ = analysed(model, shapes)
+    graph = assign(model, fixed=dict(shapes or {}))
     families: dict[str, list[str]] = {}
     for copy, original in graph.origin.items():
         families.setdefault(original, [original]).append(copy)
@@ -227,10 +231,10 @@ def unshared(model: Model, shapes: Shapes | None = None) -> Model:
             for node, k in graph.consumers.get(name, ()):
                 matrices = frozenset(i for i in node.inputs if i in graph.weights and _matrix(graph, i))
                 home = homes.setdefault(matrices or frozenset((name,)), name)
-                if home != name or len(node.where) > 1 or name == original:
+                if home == original or len(node.where) > 1:
                     continue
-                editor.set_weight(name, graph.weights[original])
-                find_node(editor.proto.graph, node.where).input[k] = name
+                editor.set_weight(home, graph.weights[original])
+                find_node(editor.proto.graph, node.where).input[k] = home
     return editor.build()
 
 
