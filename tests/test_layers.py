@@ -23,9 +23,9 @@ ROWS: tuple[tuple[str, ...], ...] = tuple(
             "proof autodiff losses cost stored data evaluate activations linear gram extract frontier single"
         ),
         "criteria allocate alignment latency_table bench recover train explain dissect",
-        "sensitivity instability",
+        "sensitivity instability drawing",
         (
-            "schedule workspace experiment deploy figures charts sensitivity_charts explain_charts instability_charts "
+            "schedule workspace automatic guidance experiment deploy figures charts sensitivity_charts explain_charts instability_charts "
             "training_charts"
         ),
         "__init__",

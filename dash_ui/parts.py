@@ -1,0 +1,34 @@
+"""Components that several views use, always the same way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dash import dcc, html
+
+__all__ = ["empty", "graph", "problem"]
+
+# plotly.js would offer to upload a figure; nothing leaves this machine.
+CONFIG: dict[str, Any] = {
+    "displaylogo": False,
+    "modeBarButtonsToRemove": ["sendChartToCloud", "lasso2d", "select2d", "autoScale2d"],
+    "responsive": True,
+    "displayModeBar": "hover",
+    "toImageButtonOptions": {"format": "svg"},
+}
+
+
+def graph(name: str, *, label: str, config: dict[str, Any] | None = None, **properties: Any) -> html.Div:
+    """A plot with the id ``name``. ``label``: what it shows, for those who cannot see it."""
+    found = dcc.Graph(id=name, config={**CONFIG, **(config or {})}, className="graph", **properties)
+    return html.Div(found, className="graph-frame", role="img", **{"aria-label": label})
+
+
+def empty(text: str, hint: str = "") -> html.Div:
+    """What a view shows where there is nothing to show: why, and what to do about it."""
+    return html.Div([html.P(text), html.P(hint, className="hint")], className="empty")
+
+
+def problem(text: str, hint: str = "") -> html.Div:
+    """What a view shows where something went wrong."""
+    return html.Div([html.P(text), html.P(hint, className="hint")], className="problem", role="alert")

@@ -1,0 +1,1 @@
+"""What views show, as plain rows: functions of the workspace, without Dash."""

@@ -1,0 +1,58 @@
+"""What is selected, as the page's address and the browser's store hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+from urllib.parse import parse_qs, urlencode
+
+__all__ = ["Selection", "from_query", "to_query"]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """``step``: the selected step; ``other``: the one that it is compared with; ``group``: the selected group.
+
+    ``criterion``: what the units are judged by; ``threshold``: units that score lower are to go. ``tab``: the open tab
+    of each area as ``area:view`` words, separated by blanks.
+    """
+
+    step: int | None = None
+    other: int | None = None
+    group: str | None = None
+    criterion: str | None = None
+    threshold: float | None = None
+    tab: str | None = None
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any] | None) -> Selection:
+        """From a store; what it does not know is left out."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in (stored or {}).items() if name in known})
+
+    def changed(self, **changes: Any) -> dict[str, Any]:
+        """The store's value after a change."""
+        return asdict(replace(self, **changes))
+
+
+def to_query(selection: Selection) -> str:
+    """``?step=3&group=conv1``: what is not given is left out."""
+    given = {name: value for name, value in asdict(selection).items() if value is not None}
+    return f"?{urlencode(given)}" if given else ""
+
+
+def from_query(text: str | None) -> Selection:
+    """The opposite of `to_query`; what cannot be read is left out, because people edit addresses."""
+    found: dict[str, Any] = {}
+    for name, (value, *_) in parse_qs((text or "").removeprefix("?")).items():
+        try:
+            if name in ("step", "other"):
+                found[name] = int(value)
+            elif name == "threshold":
+                found[name] = float(value)
+            else:
+                found[name] = value
+        except ValueError:
+            continue
+    return Selection.of(found)
