@@ -17,9 +17,9 @@ from onnxprune.cli.console import emit_json, progress, say, show, table, warn
 from onnxprune.cli.options import JsonOption, examples
 from onnxprune.cli.ws_options import FolderOption
 from onnxprune.errors import OptionError
-from onnxprune.workspace.actions import ACTIONS
 from onnxprune.workspace.job import BACKGROUND, PERSON, STATES, Job
 from onnxprune.workspace.jobs import Jobs
+from onnxprune.workspace.registry import ALL_ACTIONS
 from onnxprune.workspace.worker import serve
 from onnxprune.workspace.workspace import Workspace
 
@@ -143,7 +143,7 @@ def log_job(
     ),
 )
 def add_job(
-    action: Annotated[str, typer.Argument(metavar="ACTION", help=f"{', '.join(ACTIONS)}.", show_default=False)],
+    action: Annotated[str, typer.Argument(metavar="ACTION", help=f"{', '.join(ALL_ACTIONS)}.", show_default=False)],
     step: Annotated[str, typer.Argument(metavar="STEP", help="Number or name of a step.", show_default=False)],
     folder: FolderOption = Path(),
     options: Annotated[
@@ -163,8 +163,8 @@ def add_job(
     json: JsonOption = False,
 ) -> None:
     """Queue work on a step."""
-    if action not in ACTIONS:
-        raise OptionError(f"there is no action {action!r}", f"There are {', '.join(ACTIONS)}.")
+    if action not in ALL_ACTIONS:
+        raise OptionError(f"there is no action {action!r}", f"There are {', '.join(ALL_ACTIONS)}.")
     values = _values(options)
     with _opened(folder, scan=True) as (workspace, jobs):
         workspace.check_writable()
@@ -201,7 +201,7 @@ def cancel_jobs(
     folder: FolderOption = Path(),
     json: JsonOption = False,
 ) -> None:
-    """End jobs: those that wait at once, those that run within two seconds. Nothing of them is recorded."""
+    """End jobs: those that wait at once, those that run within two seconds. No step is left half done."""
     with _opened(folder) as (workspace, jobs):
         workspace.check_writable()
         found = _follow(jobs, [jobs.cancel(number).number for number in numbers])

@@ -11,11 +11,12 @@ from rich.text import Text
 from rich.tree import Tree
 
 from onnxprune._atomic import replacing
-from onnxprune.cli import ws_actions
+from onnxprune.cli import ws_actions, ws_branch
 from onnxprune.cli.console import change, count, emit_json, megabytes, progress, show, table, warn
 from onnxprune.cli.options import JsonOption, examples, writable
 from onnxprune.cli.ws_options import FolderOption, StepArgument, describe, document, figure, opened
 from onnxprune.errors import OptionError
+from onnxprune.workspace.jobs import Jobs
 from onnxprune.workspace.paths import (
     class_rows,
     compare_steps,
@@ -56,13 +57,14 @@ def open_folder(
                 for entry in workspace.files.listed("model"):
                     if entry.step is not None:
                         workspace.measure(entry.step, report)
+        worker = None if workspace.readonly else Jobs(workspace.database).resume(workspace.folder)
         listed = workspace.files.listed()
         steps = {step.number: step for step in workspace.steps.all()}
         fitting = {e.path: workspace.files.fitting(e.hash) for e in listed if e.kind == "model"}
         misfits = {e.path: workspace.files.misfits(e.hash) for e in listed if e.kind == "model"}
         if json:
             files = [{**vars(e), "data": fitting.get(e.path, []), "misfits": misfits.get(e.path, {})} for e in listed]
-            emit_json({"folder": workspace.folder, "readonly": workspace.readonly, "files": files})
+            emit_json({"folder": workspace.folder, "readonly": workspace.readonly, "files": files, "worker": worker})
             return
         metric = main_metric(list(steps.values()))
         rows = [
@@ -79,6 +81,8 @@ def open_folder(
             problem = e.problem or ("" if e.step is None else workspace.problem(e.step))
             if problem:
                 warn(f"{e.path}: {problem}")
+        if worker is not None:
+            show("Jobs were waiting, and a worker does them now; `onnxprune jobs list` lists them.")
 
 
 @commands.command(name="tree", epilog=examples("onnxprune ws tree", "onnxprune ws tree --trash --json"))
@@ -393,3 +397,4 @@ def check(folder: FolderOption = Path(), json: JsonOption = False) -> None:
 
 
 ws_actions.register(commands)
+ws_branch.register(commands)

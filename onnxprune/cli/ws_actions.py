@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as texts
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,13 +16,14 @@ from onnxprune.cli.options import JsonOption, examples
 from onnxprune.cli.training import interrupts
 from onnxprune.cli.ws_options import FolderOption, StepArgument, describe, document, opened
 from onnxprune.errors import OptionError
-from onnxprune.workspace.actions import ACTIONS
+from onnxprune.workspace.actions import ACTIONS, check_options
 from onnxprune.workspace.edits import check_edit
+from onnxprune.workspace.jobs import Jobs
 from onnxprune.workspace.paths import main_metric
 from onnxprune.workspace.values import Cancelled
-from onnxprune.workspace.workspace import STORE
+from onnxprune.workspace.workspace import STORE, Workspace
 
-__all__ = ["register"]
+__all__ = ["INTERRUPTED", "SetOption", "register", "settings"]
 
 INTERRUPTED = 130
 
@@ -42,6 +44,10 @@ DataOption = Annotated[
         help="Data of the folder, where several fit. By default the first by name.",
         show_default=False,
     ),
+]
+BackgroundOption = Annotated[
+    bool,
+    typer.Option("--background", help="Queue it, and let a worker do it; `onnxprune jobs` follows and cancels it."),
 ]
 NameOption = Annotated[
     str | None, typer.Option("--name", metavar="NAME", help="A name for the new step.", show_default=False)
@@ -97,13 +103,14 @@ def prune(
     data: DataOption = None,
     name: NameOption = None,
     others: SetOption = None,
+    background: BackgroundOption = False,
     folder: FolderOption = Path(),
     json: JsonOption = False,
 ) -> None:
     """Prune the model of a step: a new step, with the options of `onnxprune prune`; channels are not rounded."""
     least = _floors(minimum) if minimum else None
     given = {"ratio": ratio, "criterion": criterion, "min": least, "data": data, "name": name}
-    _act("prune", step, given, others, folder, json)
+    _act("prune", step, given, others, folder, json, background)
 
 
 def recover(
@@ -117,11 +124,12 @@ def recover(
     data: DataOption = None,
     name: NameOption = None,
     others: SetOption = None,
+    background: BackgroundOption = False,
     folder: FolderOption = Path(),
     json: JsonOption = False,
 ) -> None:
     """Repair the model of a step without training, towards the one that was pruned last on the way to it."""
-    _act("recover", step, {"method": method, "data": data, "name": name}, others, folder, json)
+    _act("recover", step, {"method": method, "data": data, "name": name}, others, folder, json, background)
 
 
 def finetune(
@@ -152,6 +160,7 @@ def finetune(
     data: DataOption = None,
     name: NameOption = None,
     others: SetOption = None,
+    background: BackgroundOption = False,
     folder: FolderOption = Path(),
     json: JsonOption = False,
 ) -> None:
@@ -160,7 +169,7 @@ def finetune(
         "epochs": epochs, "rate": rate, "target": target, "delta_loss": delta_loss, "teacher": teacher,
         "deterministic": deterministic or None, "data": data, "name": name,
     }  # fmt: skip
-    _act("fine-tune", step, given, others, folder, json)
+    _act("fine-tune", step, given, others, folder, json, background)
 
 
 def draft(
@@ -206,11 +215,12 @@ def edit(
     data: DataOption = None,
     name: NameOption = None,
     others: SetOption = None,
+    background: BackgroundOption = False,
     folder: FolderOption = Path(),
     json: JsonOption = False,
 ) -> None:
     """Carry out the draft of a step: a new step, and the draft is empty."""
-    _act("edit", step, {"data": data, "name": name}, others, folder, json)
+    _act("edit", step, {"data": data, "name": name}, others, folder, json, background)
 
 
 def import_file(
@@ -233,13 +243,22 @@ def import_file(
 
 
 def _act(
-    action: str, step: str, given: Mapping[str, Any], others: Sequence[str] | None, folder: Path, json: bool
+    action: str,
+    step: str,
+    given: Mapping[str, Any],
+    others: Sequence[str] | None,
+    folder: Path,
+    json: bool,
+    background: bool = False,
 ) -> None:
     """Do it, with progress, and show the new step. Raises typer.Exit(130) after an interruption."""
-    options = {**_settings(others), **{name: value for name, value in given.items() if value is not None}}
+    options = {**settings(others), **{name: value for name, value in given.items() if value is not None}}
     check_environment(options.get("provider", "auto"), options.get("threads"))
     with opened(folder, scan=True) as workspace:
         number = 0 if action == "import" and step == "0" else workspace.find(step).number
+        if background:
+            _queue(workspace, action, number, options, json)
+            return
         with interrupts() as cancelled, progress(action, remaining=True) as report:
             try:
                 made = ACTIONS[action](workspace, number, options, report, cancelled)
@@ -255,7 +274,20 @@ def _act(
             show(describe(made, path[0], main_metric(path)))
 
 
-def _settings(pairs: Sequence[str] | None) -> dict[str, Any]:
+def _queue(workspace: Workspace, action: str, number: int, options: Mapping[str, Any], json: bool) -> None:
+    """Let a worker do it; what is no option of the action is refused at once."""
+    check_options(action, options)
+    workspace.check_writable()
+    jobs = Jobs(workspace.database)
+    job = jobs.add(action, number, options)
+    worker = jobs.start_worker(workspace.folder)
+    if json:
+        emit_json({**asdict(job), "options": dict(job.options), "worker": worker})
+    else:
+        show(f"Job {job.number} is queued: {action} of step {number}; `onnxprune jobs wait {job.number}` follows it.")
+
+
+def settings(pairs: Sequence[str] | None) -> dict[str, Any]:
     """``NAME=VALUE`` ... as values: JSON where it is JSON, else text."""
     found = {}
     for text in pairs or ():

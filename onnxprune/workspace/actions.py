@@ -40,10 +40,11 @@ from onnxprune.workspace.recording import (
     put_model,
     trained_report,
 )
+from onnxprune.workspace.unfinished import checkpoint_file
 from onnxprune.workspace.values import Cancelled, Step
 from onnxprune.workspace.workspace import BLOBS, STORE, Workspace
 
-__all__ = ["ACTIONS", "Action", "options_of"]
+__all__ = ["ACTIONS", "Action", "check_options", "options_of"]
 
 Action = Callable[[Workspace, int, Mapping[str, Any], Progress, Callable[[], bool]], Step]
 
@@ -83,7 +84,7 @@ class _Work:
         progress: Progress, cancelled: Callable[[], bool],
     ) -> None:  # fmt: skip
         workspace.check_writable()
-        _check_names(action, options, options_of(action))
+        check_options(action, options)
         self.workspace, self.kind, self.number = workspace, action, number
         self.options = {name: value for name, value in options.items() if value is not None}
         self.cancelled, self._progress = cancelled, progress
@@ -97,6 +98,10 @@ class _Work:
     def source(self) -> Path | None:
         """The data on the disk."""
         return None if self.data is None else inside(self.workspace.folder, self.data)
+
+    def data_hash(self) -> str:
+        """A hash of the content of the data, "" without any."""
+        return next((e.hash for e in self.workspace.files.listed("data") if e.path == self.data), "")
 
     def report(self, stage: str, done: int = 0, total: int = 0) -> None:
         """Tell how far it is. Raises Cancelled where it is to end."""
@@ -151,12 +156,14 @@ class _Work:
         return inside(self.workspace.folder, path.as_posix()) if path.parts[:1] == (STORE,) else path
 
 
-def _check_names(what: str, options: Mapping[str, Any], known: Collection[str]) -> None:
+def check_options(action: str, options: Mapping[str, Any]) -> None:
+    """Raises OptionError for what is no option of an action."""
+    known = options_of(action)
     for name in options:
         if name not in known:
             near = get_close_matches(name, known)
             hint = f"Nearest: {', '.join(near)}." if near else f"Options: {', '.join(sorted(known))}."
-            raise OptionError(f"{what} has no option {name!r}", hint)
+            raise OptionError(f"{action} has no option {name!r}", hint)
 
 
 def _prune(
@@ -253,7 +260,10 @@ def _recover(
 def _fine_tune(
     workspace: Workspace, number: int, options: Mapping[str, Any], progress: Progress, cancelled: Callable[[], bool]
 ) -> Step:
-    """``onnxprune ws finetune``: the options of ``finetune``; ``teacher`` is a step."""
+    """``onnxprune ws finetune``: the options of ``finetune``; ``teacher`` is a step.
+
+    One that was broken off goes on where it was when it is asked for again.
+    """
     work = _Work(workspace, "fine-tune", number, options, progress, cancelled)
     if work.source is None:
         raise WorkspaceError(f"there are no data that fit step {number}", "Put them into data/, and name them.")
@@ -267,8 +277,9 @@ def _fine_tune(
     wanted = work.options.get("validation")
     division = divided(work.source, None if wanted is None else str(wanted), work.seed)
     teacher = None if "teacher" not in given else workspace.model(workspace.find(given["teacher"]).number)
+    file = checkpoint_file(workspace.store, model.hash, work.data_hash(), {**given, "seed": work.seed})
     trained = train(
-        model, division.training, validation=division.validation, losses=_losses(given), teacher=teacher,
+        model, division.training, checkpoint=file, resume=True, validation=division.validation, losses=_losses(given), teacher=teacher,
         optimizer=_optimizer(given), target=_target(given.get("target")), freeze=tuple(given.get("freeze", ())),
         seed=work.seed,
         masks=KEEP_ZEROS if given.get("keep_zeros") else MASKED, progress=work.report, cancelled=cancelled,
@@ -276,10 +287,12 @@ def _fine_tune(
     )  # fmt: skip
     if trained.stopped == CANCELLED:
         raise Cancelled(f"fine-tuning of step {number} was cancelled")
-    return work.record(
+    step = work.record(
         "finetune", trained.model, trained_report(trained), history=trained.history.to_json(),
         promise="identical" if deterministic else "close",
     )  # fmt: skip
+    file.unlink(missing_ok=True)
+    return step
 
 
 def _optimizer(given: Mapping[str, Any]) -> Optimizer:

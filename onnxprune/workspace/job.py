@@ -37,11 +37,13 @@ class Worker:
 class Job:
     """One piece of work.
 
-    ``action``: a name in `actions.ACTIONS`. ``step``: what it is done to, 0 for nothing. ``options``: its own, as JSON
-    values. ``priority``: higher goes first. ``heavy``: counts against the limit. ``state``: one of STATES. ``created``,
-    ``started``, ``ended``, ``beat`` (the worker's last sign), ``staged`` (when ``done`` began to grow): seconds since
-    1970. ``cancel``: it is to end. ``stage``, ``done``, ``total``: how far it is (total 0: unknown). ``result``: the
-    step that it made. ``error``, ``hint``: why it did not. ``again``: the job that this one tries again.
+    ``action``: a name in `registry.ALL_ACTIONS`. ``step``: what it is done to, 0 for nothing. ``options``: its own, as
+    JSON values. ``priority``: higher goes first. ``heavy``: counts against the limit. ``state``: one of STATES.
+    ``created``, ``started``, ``ended``, ``beat`` (the worker's last sign), ``staged`` (when ``done`` began to grow):
+    seconds since 1970. ``cancel``: it is to end. ``stage``, ``done``, ``total``: how far it is (total 0: unknown).
+    ``result``: the step that it made; of several the newest, and at the end the one that counts. ``error``, ``hint``:
+    why it did not. ``again``: the job that this one tries again. ``returns``: how often it is queued again by itself
+    after it ended to make room.
     """
 
     number: int
@@ -65,6 +67,7 @@ class Job:
     error: str
     hint: str
     again: int | None
+    returns: int
 
     @property
     def eta(self) -> float | None:

@@ -3,7 +3,9 @@
 A job is done in the very moment in which its step is recorded: `Jobs.recording` puts a trigger on the connection that
 records, which marks the job in the step's own transaction, and refuses the step where the job has ended. So a job makes
 one step at most, a job that counts as lost records nothing, and there is no moment at which a kill leaves one without
-the other. A job that has ended is never changed, and never begun again: trying again makes a new one.
+the other. Jobs that make many steps are done when their action says so; each of their steps becomes the job's result in
+its own transaction, and trying again goes on after it. A job that has ended is never changed, and never begun again:
+trying again makes a new one.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from onnxprune.workspace.job import BACKGROUND, PERSON, STATES, Job, Line, alive
 __all__ = ["WORKER", "Jobs"]
 
 WORKER = "onnxprune.workspace.worker"
+CANCELLED, MAKING_ROOM = 1, 2  # why a job is to end: somebody wanted it, or a person's job came
 LOG_BYTES = 1 << 20  # a log of workers larger than this is begun anew
 
 
@@ -44,11 +47,13 @@ class Jobs:
         priority: int = PERSON,
         heavy: bool = True,
         again: int | None = None,
+        returns: int = 0,
     ) -> Job:
         """Queue a job. What runs with the priority BACKGROUND ends to make room for one with a higher priority.
 
         ``step``: what it is done to, 0 for nothing that is there. ``heavy``: it counts against the limit of workers.
-        Raises StepNotFound, and OptionError for options that JSON cannot hold.
+        ``returns``: how often it is queued again by itself after it ended to make room. Raises StepNotFound, and
+        OptionError for options that JSON cannot hold.
         """
         try:
             text = json.dumps(dict(options or {}), sort_keys=True, allow_nan=False)
@@ -60,12 +65,14 @@ class Jobs:
             if step and connection.execute("SELECT 1 FROM step WHERE number = ?", (step,)).fetchone() is None:
                 raise StepNotFound(f"there is no step {step}", "`onnxprune ws tree` lists the steps.")
             number = connection.execute(
-                "INSERT INTO job (action, step, options, priority, heavy, created, again) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (action, step or None, text, priority, heavy, time.time(), again),
+                "INSERT INTO job (action, step, options, priority, heavy, created, again, returns) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (action, step or None, text, priority, heavy, time.time(), again, returns),
             ).lastrowid
             if heavy and priority > BACKGROUND:
                 connection.execute(
-                    "UPDATE job SET cancel = 1 WHERE state = 'running' AND heavy AND priority <= ?", (BACKGROUND,)
+                    "UPDATE job SET cancel = ? WHERE state = 'running' AND heavy AND priority <= ? AND NOT cancel",
+                    (MAKING_ROOM, BACKGROUND),
                 )
         return self.get(int(number or 0))
 
@@ -109,7 +116,7 @@ class Jobs:
                 (time.time(), number),
             ).rowcount
             asked = connection.execute(
-                "UPDATE job SET cancel = 1 WHERE number = ? AND state = 'running'", (number,)
+                "UPDATE job SET cancel = ? WHERE number = ? AND state = 'running'", (CANCELLED, number)
             ).rowcount
         job = self.get(number)
         if not ended and not asked:
@@ -122,7 +129,17 @@ class Jobs:
         job = self.get(number)
         if job.state not in ("failed", "cancelled", "lost"):
             raise WorkspaceError(f"job {number} is {job.state}", "What failed, was cancelled or lost can be retried.")
-        return self.add(job.action, job.step, job.options, priority=job.priority, heavy=job.heavy, again=number)
+        return self.add(
+            job.action, job.step, job.options,
+            priority=job.priority, heavy=job.heavy, again=number, returns=job.returns,
+        )  # fmt: skip
+
+    def run_of(self, job: Job) -> str:
+        """A key that a job shares with those that it tries again."""
+        first = job
+        while first.again is not None:
+            first = self.get(first.again)
+        return f"job-{first.number}"
 
     def mark_lost(self) -> list[Job]:
         """Find the running jobs whose worker died, and mark them; returns them."""
@@ -176,22 +193,22 @@ class Jobs:
             return _end(connection, job, state, result, error, hint)
 
     @contextmanager
-    def recording(self, job: Job) -> Iterator[None]:
+    def recording(self, job: Job, *, many: bool = False) -> Iterator[None]:
         """While the block runs, the step that this connection records makes the job done, in the same transaction.
 
-        Originals, which come with files, are no such step. A step is refused (WorkspaceError) where the job has ended:
-        it was given up as lost, or has made its step.
+        With ``many`` it becomes the job's result, and the job goes on. Originals, which come with files, are no such
+        step. A step is refused (WorkspaceError) where the job has ended: it was given up as lost, or has made its step.
         """
         number = int(job.number)
+        done = "" if many else ", state = 'done', ended = (julianday('now') - 2440587.5) * 86400.0"
         trigger = f"""
             CREATE TEMP TRIGGER job_makes_step AFTER INSERT ON main.step WHEN NEW.kind <> 'original'
             BEGIN
                 SELECT RAISE (ABORT, 'job {number} has ended: its step is not recorded')
                     WHERE NOT EXISTS (SELECT 1 FROM job WHERE number = {number} AND state = 'running');
-                UPDATE job SET state = 'done', result = NEW.number,
-                    ended = (julianday('now') - 2440587.5) * 86400.0 WHERE number = {number};
+                UPDATE job SET result = NEW.number{done} WHERE number = {number};
             END
-            """  # noqa: S608 - a number
+            """  # noqa: S608 - a number, and words of this function
         with self.database.writing() as connection:
             connection.execute(trigger)
         try:
@@ -199,6 +216,13 @@ class Jobs:
         finally:
             with self.database.writing() as connection:
                 connection.execute("DROP TRIGGER temp.job_makes_step")
+
+    def resume(self, folder: Path) -> int | None:
+        """Start a worker where jobs wait and none is at work, as after the machine went down; None where not."""
+        self.mark_lost()
+        if not self.all(("queued",)) or self.all(("running",)):
+            return None
+        return self.start_worker(folder)
 
     def start_worker(self, folder: Path, limit: int = 1) -> int:
         """Start a process that does what is queued in the workspace of a folder, and outlives this one; its number.
@@ -225,8 +249,21 @@ class Jobs:
 def _end(
     connection: sqlite3.Connection, job: Job, state: str, result: int | None, error: str = "", hint: str = ""
 ) -> bool:
-    """End a job if it has not ended. It is begun once at most, so that one that runs is still its worker's."""
+    """End a job if it has not ended. It is begun once at most, so that one that runs is still its worker's.
+
+    One that ended to make room is queued again in the same transaction, once less each time, so that it ends someday.
+    """
+    now = time.time()
     query = (
-        "UPDATE job SET state = ?, ended = ?, result = ?, error = ?, hint = ? WHERE number = ? AND state = 'running'"
+        "UPDATE job SET state = ?, ended = ?, result = coalesce(?, result), error = ?, hint = ? "
+        "WHERE number = ? AND state = 'running'"
     )
-    return connection.execute(query, (state, time.time(), result, error, hint, job.number)).rowcount == 1
+    ended = connection.execute(query, (state, now, result, error, hint, job.number)).rowcount == 1
+    if ended and state == "cancelled":
+        connection.execute(
+            "INSERT INTO job (action, step, options, priority, heavy, created, again, returns) "
+            "SELECT action, step, options, priority, heavy, ?, number, returns - 1 FROM job "
+            "WHERE number = ? AND cancel = ? AND returns > 0",
+            (now, job.number, MAKING_ROOM),
+        )
+    return ended

@@ -3,7 +3,8 @@
 Each change runs in a transaction of its own together with the new version number (``PRAGMA user_version``), so that a
 process that dies in the middle leaves the version before. Rows of ``step``, ``metric`` and ``document`` are never
 changed: a person's own words about a step (its name, a note, the pin, the trash) are in ``label``, with a copy of its
-metrics, so that a tree is read by one query.
+metrics, so that a tree is read by one query. ``kept`` and ``preview`` hold what was measured of a model for guidance
+(`onnxprune.guidance`), under the hash of the model, so that it outlives a step in the trash.
 """
 
 from __future__ import annotations
@@ -132,6 +133,25 @@ MIGRATIONS: tuple[str, ...] = (
         text TEXT NOT NULL
     );
     CREATE INDEX line_by_job ON line (job);
+    """,
+    "ALTER TABLE job ADD COLUMN returns INTEGER NOT NULL DEFAULT 0;",
+    """
+    CREATE TABLE kept (
+        model TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        settings TEXT NOT NULL,
+        created REAL NOT NULL,
+        blob TEXT NOT NULL,
+        PRIMARY KEY (model, kind, settings)
+    ) WITHOUT ROWID;
+    CREATE TABLE preview (
+        model TEXT NOT NULL,
+        subset TEXT NOT NULL,
+        plan TEXT NOT NULL,
+        created REAL NOT NULL,
+        content TEXT NOT NULL,
+        PRIMARY KEY (model, subset, plan)
+    ) WITHOUT ROWID;
     """,
 )
 VERSION = len(MIGRATIONS)

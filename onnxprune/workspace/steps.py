@@ -161,8 +161,11 @@ class Steps:
         self._label(number, "UPDATE label SET damaged = ?", reason)
 
     def blobs(self) -> set[str]:
-        """All blobs that a row names, those of the trash included."""
-        query = "SELECT model AS b FROM step UNION SELECT plan FROM step UNION SELECT blob FROM document"
+        """All blobs that a row names, those of the trash and what is kept for guidance included."""
+        query = (
+            "SELECT model AS b FROM step UNION SELECT plan FROM step UNION SELECT blob FROM document "
+            "UNION SELECT blob FROM kept"
+        )
         return {row["b"] for row in self.database.rows(query) if row["b"]}
 
     def _descendants(self, number: int) -> list[int]:

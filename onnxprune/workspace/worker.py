@@ -18,17 +18,17 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
 from onnxprune.errors import OnnxPruneError
-from onnxprune.workspace.actions import ACTIONS, Action
 from onnxprune.workspace.database import Database
 from onnxprune.workspace.job import Job
 from onnxprune.workspace.jobs import WORKER, Jobs
+from onnxprune.workspace.registry import ALL_ACTIONS, MANY, JobAction
 from onnxprune.workspace.values import Cancelled
 from onnxprune.workspace.workspace import Workspace
 
@@ -181,14 +181,17 @@ def flush(jobs: Jobs, running: Running) -> None:
 
 def work(
     workspace: Workspace,
-    actions: Mapping[str, Action] = ACTIONS,
+    actions: Mapping[str, JobAction] = ALL_ACTIONS,
     *,
+    many: Collection[str] = MANY,
     limit: int = 1,
     kill: Callable[[bool], None] | None = None,
     report: Report | None = None,
     ended: Callable[[Job], None] | None = None,
 ) -> int:
     """Do jobs until none can be taken; returns how many. ``ended`` is told of each when it is over.
+
+    ``many``: the actions that record more than one step (see `registry`).
 
     Raises WorkspaceError where the workspace cannot be written.
     """
@@ -200,7 +203,7 @@ def work(
         try:
             while not watch.stopped and (job := jobs.claim(limit)) is not None:
                 count += 1
-                _do(workspace, actions, jobs, watch, Running(job, report))
+                _do(workspace, actions, jobs, watch, Running(job, report), job.action in many)
                 if ended is not None:
                     ended(jobs.get(job.number))
         finally:
@@ -208,17 +211,19 @@ def work(
     return count
 
 
-def _do(workspace: Workspace, actions: Mapping[str, Action], jobs: Jobs, watch: Watch, running: Running) -> None:
+def _do(
+    workspace: Workspace, actions: Mapping[str, JobAction], jobs: Jobs, watch: Watch, running: Running, many: bool
+) -> None:
     job = running.job
     jobs.say(job.number, f"begun by {job.worker}")
-    action = actions.get(job.action)
-    if action is None:
+    if job.action not in actions:
         known = ", ".join(sorted(actions))
         jobs.finish(job, "failed", error=f"there is no action {job.action!r}", hint=f"There are {known}.")
         return
-    with watch.over(running), jobs.recording(job):
+    options = {"run": jobs.run_of(job), **job.options} if many else job.options
+    with watch.over(running), jobs.recording(job, many=many):
         try:
-            step = action(workspace, job.step, job.options, running.progress, running.stop.is_set)
+            step = actions[job.action](workspace, job.step, options, running.progress, running.stop.is_set)
         except Cancelled as error:
             jobs.finish(job, "cancelled", error=running.reason or str(error) or "cancelled")
         except OnnxPruneError as error:
@@ -228,10 +233,10 @@ def _do(workspace: Workspace, actions: Mapping[str, Action], jobs: Jobs, watch: 
             fault = f"{type(error).__name__}: {error}"
             jobs.finish(job, "failed", error=fault, hint="This is a fault of onnxprune; please report it.")
         else:
-            jobs.finish(job, "done", result=step.number)
+            jobs.finish(job, "done", result=None if step is None else step.number)
     flush(jobs, running)
     now = jobs.get(job.number)
-    why = f"step {now.result}" if now.state == "done" else now.error
+    why = now.error if now.state != "done" else f"step {now.result}" if now.result is not None else "done"
     jobs.say(job.number, now.state if why == now.state else f"{now.state}: {why}")
 
 
@@ -241,8 +246,9 @@ def _noted(_number: int, _frame: object) -> None:
 
 def serve(
     workspace: Workspace,
-    actions: Mapping[str, Action] = ACTIONS,
+    actions: Mapping[str, JobAction] = ALL_ACTIONS,
     *,
+    many: Collection[str] = MANY,
     limit: int = 1,
     report: Report | None = None,
     ended: Callable[[Job], None] | None = None,
@@ -259,7 +265,7 @@ def serve(
                 Jobs(database).start_worker(folder, limit)
         os._exit(KILLED if go_on else INTERRUPTED)
 
-    return work(workspace, actions, limit=limit, kill=kill, report=report, ended=ended)
+    return work(workspace, actions, many=many, limit=limit, kill=kill, report=report, ended=ended)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

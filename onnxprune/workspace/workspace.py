@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from onnxprune.workspace.database import Database
 from onnxprune.workspace.folder import Change, Files, inside
 from onnxprune.workspace.recording import Progress, dumps, measure
 from onnxprune.workspace.steps import Drafts, Steps
+from onnxprune.workspace.unfinished import sweep
 from onnxprune.workspace.values import NewStep, Step
 
 __all__ = ["STORE", "Damage", "Workspace"]
@@ -56,6 +57,7 @@ class Workspace:
     def __init__(self, folder: Path, store: Path, *, readonly: bool, temporary: bool = False) -> None:
         self.folder, self.store, self.readonly = folder, store, readonly
         self.change = Change()
+        self._tags: Callable[[NewStep], Mapping[str, bytes]] | None = None
         self._closing = ExitStack()
         self.database = Database(store / TREE, readonly=readonly and not temporary)
         self._closing.callback(self.database.close)
@@ -203,6 +205,9 @@ class Workspace:
         blob that is not there, WorkspaceError where nothing may be recorded.
         """
         self.check_writable()
+        if self._tags is not None:
+            tags = {name: self.blobs.put(content) for name, content in self._tags(new).items()}
+            new = replace(new, documents={**new.documents, **tags})
         if new.dataset is not None:
             inside(self.folder, new.dataset)
         for blob in (new.model, new.plan, *new.documents.values()):
@@ -213,6 +218,15 @@ class Workspace:
             if applied is not None:
                 connection.execute("DELETE FROM entry WHERE step = ?", (applied,))
         return self.steps.get(number)
+
+    @contextmanager
+    def tagging(self, tags: Callable[[NewStep], Mapping[str, bytes]]) -> Iterator[None]:
+        """While the block runs, what is recorded here gets these documents as well, in the step's own transaction."""
+        before, self._tags = self._tags, tags
+        try:
+            yield
+        finally:
+            self._tags = before
 
     def measure(self, number: int, progress: Progress | None = None, **running: Any) -> Step:
         """Measure a step that was not measured yet on its data; where that cannot be, `problem` tells why."""
@@ -281,9 +295,13 @@ class Workspace:
         }
 
     def gc(self, grace: float = GRACE) -> tuple[int, int]:
-        """Take away blobs that no step names and that are older than ``grace`` seconds; how many, and their bytes."""
+        """Take away blobs that no step names and that are older than ``grace`` seconds; how many, and their bytes.
+
+        With them go the checkpoints of trainings that nobody came back to for a week.
+        """
         self.check_writable()
-        return self.blobs.sweep(self.steps.blobs(), grace)
+        blobs, checkpoints = self.blobs.sweep(self.steps.blobs(), grace), sweep(self.store)
+        return blobs[0] + checkpoints[0], blobs[1] + checkpoints[1]
 
     def check(self) -> list[Damage]:
         """Read the database and every blob; steps with damaged ones are marked, healed ones are marked no longer.

@@ -37,7 +37,7 @@ def folder(tmp_path: Path, data_file: Path) -> Path:
 @pytest.fixture
 def pretended(monkeypatch: pytest.MonkeyPatch) -> None:
     """Actions of the tests instead of the real ones, for what runs in this process."""
-    monkeypatch.setattr(cli, "ACTIONS", acting.ACTIONS)
+    monkeypatch.setattr(cli, "ALL_ACTIONS", acting.ACTIONS)
     monkeypatch.setattr(cli, "serve", lambda ws, **more: work(ws, acting.ACTIONS, **more))
 
 
