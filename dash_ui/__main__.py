@@ -1,11 +1,14 @@
-"""``python -m dash_ui FOLDER [PORT]``: the app while it is being worked on; ``onnxprune ui`` serves it to people."""
+"""``python -m dash_ui [FOLDER [PORT]]``: what ``onnxprune ui --no-browser`` does."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from dash_ui.app import create
+from dash_ui.cli import PORT, serve
 
 if __name__ == "__main__":
-    create(Path(sys.argv[1])).run(port=int((sys.argv[2:] or ["8050"])[0]), debug=False)
+    arguments = dict(enumerate(sys.argv[1:]))
+    serve(
+        Path(arguments.get(0, ".")), host="127.0.0.1", port=int(arguments.get(1, PORT)), browser=False, json=False
+    )

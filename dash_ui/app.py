@@ -1,21 +1,29 @@
-"""The page: what all views share, and the panels that they stand in."""
+"""The app: the page for a folder, its callbacks, and what happens when one of them fails."""
 
 from __future__ import annotations
 
 import importlib
+import logging
 import pkgutil
+from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
-from typing import Any
 
-from dash import Dash, Input, Output, State, dcc, html, no_update, set_props
+from dash import Dash, html, set_props
 
-from dash_ui import ids, views
+from dash_ui import ids, shell, top, views
 from dash_ui.desk import Desk
-from dash_ui.state import Selection, from_query
+from dash_ui.gate import policy
+from dash_ui.nothing import nothing
+from dash_ui.page import page
 from dash_ui.views import AREAS, View
 from onnxprune.errors import OnnxPruneError
+from onnxprune.workspace.workspace import Workspace
 
-__all__ = ["all_views", "create"]
+__all__ = ["DEMO", "LOG", "all_views", "content_policy", "create"]
+
+LOG = logging.getLogger("dash_ui")
+DEMO = "digits_cnn.onnx"
 
 
 def all_views() -> tuple[View, ...]:
@@ -26,72 +34,50 @@ def all_views() -> tuple[View, ...]:
     return tuple(sorted(found, key=lambda view: (AREAS.index(view.area), view.order, view.name)))
 
 
-def create(folder: Path) -> Dash:
-    """The app for one folder."""
+def create(folder: Path, found: Sequence[View] | None = None) -> Dash:
+    """The app for one folder. ``found``: its views, `all_views` unless given. Raises WorkspaceError, StoreDamaged."""
     desk = Desk(folder)
-    with desk.workspace(scan=True):
-        pass  # a folder that becomes a workspace does so now, and one that cannot be opened says so here
+    desk.open()
     app = Dash(
-        "onnxprune", title="onnxprune", update_title=None, serve_locally=True, assets_folder=str(_assets()),
-        on_error=_told, suppress_callback_exceptions=True,
+        "onnxprune", title=f"{folder.resolve().name} · onnxprune", update_title="", serve_locally=True,
+        assets_folder=str(resources.files("dash_ui") / "assets"), on_error=_told, suppress_callback_exceptions=True,
+        enable_mcp=False,
     )  # fmt: skip
-    found = all_views()
-    app.layout = lambda: _layout(found)
-    for view in found:
+    known = all_views() if found is None else tuple(found)
+    app.layout = lambda: _layout(desk, known)
+    top.register(app, desk)
+    shell.register(app, desk, known)
+    for view in known:
         view.register(app, desk)
-    _register(app, desk)
+    app.server.config["desk"] = desk
     return app
 
 
-def _assets() -> Path:
-    return Path(__file__).parent / "assets"
+def content_policy(app: Dash) -> str:
+    """What its page may load and run: the one script that Dash puts into it, and what this server sends."""
+    return policy(app.csp_hashes())
 
 
-def _layout(found: tuple[View, ...]) -> html.Div:
-    stores = [
-        dcc.Location(id=ids.URL, refresh=False),
-        dcc.Interval(id=ids.TICK, interval=1000),
-        *(
-            dcc.Store(id=name)
-            for name in (ids.SELECTION, ids.REVISION, ids.DRAFT_CHANGED, ids.TOAST, ids.LIVE, ids.ESTIMATE)
-        ),
-        dcc.Store(id=ids.THEME, data="light"),
-    ]
-    areas = [
-        html.Section([view.layout() for view in found if view.area == area], className=f"area area-{area}")
-        for area in AREAS
-    ]
-    return html.Div([*stores, *areas], className="page")
+def _layout(desk: Desk, known: Sequence[View]) -> html.Div:
+    """The page as it is now; another one where the folder has no model yet."""
+    with desk.workspace() as workspace:
+        name, demo = workspace.folder.name, is_demo(workspace)
+        if not workspace.steps.all(trashed=True):
+            return nothing(workspace, desk.revisions())
+    return page(known, name, desk.revisions(), demo=demo)
 
 
-def _register(app: Dash, desk: Desk) -> None:
-    @app.callback(Output(ids.SELECTION, "data"), Input(ids.URL, "search"), State(ids.SELECTION, "data"))
-    def select(search: str | None, now: dict[str, Any] | None) -> Any:
-        if now is not None:
-            return no_update
-        found = from_query(search)
-        if found.step is None:
-            with desk.workspace() as workspace:
-                steps = workspace.steps.all()
-            return found.changed(step=steps[0].number if steps else None)
-        return found.changed()
-
-    @app.callback(
-        Output(ids.REVISION, "data"),
-        Output(ids.DRAFT_CHANGED, "data"),
-        Input(ids.TICK, "n_intervals"),
-        Input(ids.SELECTION, "data"),
-        State(ids.REVISION, "data"),
-        State(ids.DRAFT_CHANGED, "data"),
-    )
-    def look(_: int, selection: dict[str, Any] | None, tree: dict[str, str] | None, draft: str | None) -> Any:
-        step, now = Selection.of(selection).step, desk.revisions()
-        fresh = None if step is None else desk.draft_revision(step)
-        return (no_update if now == tree else now), (no_update if fresh == draft else fresh)
+def is_demo(workspace: Workspace) -> bool:
+    """Whether the folder holds the bundled example."""
+    return any(Path(entry.path).name == DEMO for entry in workspace.files.listed("model"))
 
 
 def _told(error: Exception) -> None:
-    """What goes wrong in a callback, as a message to the person."""
-    if not isinstance(error, OnnxPruneError):
-        raise error
-    set_props(ids.TOAST, {"data": {"kind": "error", "text": error.message, "hint": error.hint}})
+    """What goes wrong in a callback, as a message to the person; what is a fault of ours goes to the log as well."""
+    if isinstance(error, OnnxPruneError):
+        message = {"kind": "error", "text": error.message, "hint": error.hint}
+    else:
+        LOG.error("a callback failed", exc_info=error)
+        hint = "Nothing was changed. This is a fault of onnxprune; the terminal that runs it shows where."
+        message = {"kind": "error", "text": f"Something went wrong: {type(error).__name__}", "hint": hint}
+    set_props(ids.TOAST, {"data": message})

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from onnxprune import Coupling, Model
-from onnxprune.errors import OptionError
+from onnxprune.errors import StaleDraft as Stale
 from onnxprune.experiment import analyse
+from onnxprune.workspace.database import Database
 from onnxprune.workspace.edits import check_edit
+from onnxprune.workspace.steps import Drafts
 from onnxprune.workspace.values import Step
 from onnxprune.workspace.workspace import Workspace
 
@@ -27,10 +29,6 @@ __all__ = ["Desk", "Kept", "Stale"]
 
 T = TypeVar("T")
 KEPT = 32
-
-
-class Stale(OptionError):
-    """Somebody else changed what this change was made for; nothing was applied."""
 
 
 class Kept:
@@ -60,11 +58,36 @@ class Desk:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.kept = Kept()
+        self._viewing: Workspace | None = None
+        self._watch: Database | None = None
+        self._watching, self._seen = threading.Lock(), (-1, {"tree": "", "jobs": ""})
+
+    def open(self) -> None:
+        """Look into the folder for the first time. Raises what `Workspace.open` does."""
+        opened = Workspace.open(self.folder)
+        if opened.readonly and opened.store.parent != opened.folder:
+            self._viewing = opened  # its tree lies elsewhere, and goes when it is closed
+        else:
+            opened.close()
+
+    def close(self) -> None:
+        """Let go of what is held open between requests."""
+        with self._watching:
+            if self._watch is not None:
+                self._watch.close()
+                self._watch = None
+        if self._viewing is not None:
+            self._viewing.close()
+            self._viewing = None
 
     @contextmanager
     def workspace(self, *, scan: bool = False) -> Iterator[Workspace]:
         """The workspace, for one request."""
-        with Workspace.open(self.folder, scan=scan) as opened:
+        if self._viewing is not None:
+            opened = Workspace(self._viewing.folder, self._viewing.store, readonly=True, temporary=True)
+        else:
+            opened = Workspace.open(self.folder, scan=scan)
+        with opened:
             yield opened
 
     def analysis(self, workspace: Workspace, step: Step) -> tuple[Model, Coupling]:
@@ -73,16 +96,30 @@ class Desk:
 
     def revisions(self) -> dict[str, str]:
         """A text for the tree and one for the jobs, each another one when something changed."""
-        with self.workspace() as workspace:
-            rows = workspace.database.rows
-            tree = rows("SELECT step, name, note, pinned, trashed, damaged, length(metrics) FROM label ORDER BY step")
-            jobs = rows("SELECT number, state, stage, done, total, cancel FROM job ORDER BY number DESC LIMIT 200")
-        return {"tree": _digest(map(tuple, tree)), "jobs": _digest(map(tuple, jobs))}
+        return self.now(None)[0]
 
     def draft_revision(self, step: int) -> str:
         """A text that is another one when the draft of a step changed."""
+        return self.now(step)[1] or ""
+
+    def now(self, step: int | None) -> tuple[dict[str, str], str | None]:
+        """The `revisions`, and that of the draft of a step.
+
+        Every open page asks once a second, so that a connection is kept for it, and the tree is read again only when
+        somebody has written since.
+        """
+        with self._watching:
+            if self._watch is None or not self._watch.path.exists():
+                self._watch, self._seen = self._connect(), (-1, self._seen[1])
+            changes = self._watch.changes
+            if changes != self._seen[0]:
+                self._seen = changes, _revisions(self._watch)
+            return self._seen[1], None if step is None else Drafts(self._watch).revision(step)
+
+    def _connect(self) -> Database:
         with self.workspace() as workspace:
-            return _digest((entry.number, entry.undone) for entry in workspace.drafts.entries(step))
+            readonly = workspace.readonly and self._viewing is None
+            return Database(workspace.database.path, readonly=readonly, shared=True)
 
     def edit(self, step: int, edit: dict[str, Any], revision: str | None) -> str:
         """Add an entry to a draft; returns its new revision. ``revision``: of the draft that the person saw.
@@ -91,10 +128,18 @@ class Desk:
         """
         check_edit(edit)
         with self.workspace() as workspace:
-            if revision is not None and revision != self.draft_revision(step):
-                raise Stale("the draft was changed elsewhere", "Look at it as it is now, and try again.")
-            workspace.drafts.add(step, edit)
-        return self.draft_revision(step)
+            workspace.check_writable()
+            workspace.drafts.add(step, edit, revision)
+            return workspace.drafts.revision(step)
+
+
+def _revisions(database: Database) -> dict[str, str]:
+    tree = database.rows("SELECT step, name, note, pinned, trashed, damaged, length(metrics) FROM label ORDER BY step")
+    jobs = database.rows(
+        "SELECT number, state, stage, done, total, cancel, result FROM job ORDER BY number DESC LIMIT 200"
+    )
+    files = database.rows("SELECT path, hash, problem FROM file ORDER BY path")
+    return {"tree": _digest([*map(tuple, tree), *map(tuple, files)]), "jobs": _digest(map(tuple, jobs))}
 
 
 def _digest(rows: Any) -> str:

@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
-__all__ = ["DRAFT_CHANGED", "ESTIMATE", "LIVE", "REVISION", "SELECTION", "THEME", "TICK", "TOAST", "URL"]
+__all__ = [
+    "APPLY",
+    "AUTO",
+    "DATASET",
+    "DRAFT_CHANGED",
+    "ESTIMATE",
+    "EXPORT",
+    "FIND",
+    "FINE_TUNE",
+    "GUIDE",
+    "JOBS",
+    "LIVE",
+    "MODEL",
+    "OPTIONS",
+    "REDO",
+    "RUNNING",
+    "REVISION",
+    "SELECTION",
+    "SETTINGS",
+    "SUMMARY",
+    "THEME",
+    "THEME_BUTTON",
+    "TICK",
+    "TOAST",
+    "UNDO",
+    "URL",
+]
 
 URL = "url"  # dcc.Location
-TICK = "tick"  # dcc.Interval that asks for revisions
+TICK = "tick"  # dcc.Interval of a second, for what must be asked again and again
 SELECTION = "selection"  # Store: `state.Selection` as a dict
 REVISION = "revision"  # Store: {"tree": text, "jobs": text}; another text when somebody changed something
 DRAFT_CHANGED = "draft-changed"  # Store: the revision of the selected step's draft
@@ -15,3 +41,15 @@ LIVE = "live"  # Store: {"gone": {group: count}, "units": {group: total}, "thres
 ESTIMATE = (
     "estimate"  # Store: {"units", "of", "parameters_left", "macs_left", "bytes_left", "accuracy", "accuracy_kind"}
 )
+RUNNING = "running"  # Store: numbers of the jobs that waited or ran when one looked last
+OPTIONS = "options"  # Store, kept by the browser: {"prune": options, "fine-tune": options, "auto": options}, as last set
+FIND = "find"  # Store: {"text": what to look for among the layers, "next": how often the next one was asked for}
+
+# The top bar. A drawer view NAME is opened by the button `open-NAME`, which the top bar has for each of them.
+MODEL = "top-model"  # dcc.Dropdown: number of the original whose tree is shown
+DATASET = "top-dataset"  # dcc.Dropdown: path of the data, as `Selection.data` has it
+SUMMARY = "top-summary"  # html.Div: what is to go, in words
+UNDO, REDO = "top-undo", "top-redo"  # html.Button, wired by the shell
+APPLY, FINE_TUNE, AUTO = "top-apply", "top-fine-tune", "top-auto"  # html.Button, disabled until a view sets `disabled`
+EXPORT, JOBS, GUIDE, SETTINGS = "open-export", "open-jobs", "open-guidance", "open-settings"
+THEME_BUTTON = "top-theme"

@@ -14,6 +14,7 @@ CONFIG: dict[str, Any] = {
     "modeBarButtonsToRemove": ["sendChartToCloud", "lasso2d", "select2d", "autoScale2d"],
     "responsive": True,
     "displayModeBar": "hover",
+    "doubleClick": False,  # it maximises the panel; a plot that resets its zoom by it says "reset"
     "toImageButtonOptions": {"format": "svg"},
 }
 

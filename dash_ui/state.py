@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from math import isfinite
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
-__all__ = ["Selection", "from_query", "to_query"]
+__all__ = ["Selection", "from_query", "opened", "to_query"]
+
+LARGEST = 2**31  # no tree has so many steps
 
 
 @dataclass(frozen=True)
@@ -15,7 +18,8 @@ class Selection:
     """``step``: the selected step; ``other``: the one that it is compared with; ``group``: the selected group.
 
     ``criterion``: what the units are judged by; ``threshold``: units that score lower are to go. ``tab``: the open tab
-    of each area as ``area:view`` words, separated by blanks.
+    of each area as ``area:view`` words, separated by blanks; ``drawer:view`` for the drawer that is open. ``data``: path
+    of the dataset to work with, in place of the step's own.
     """
 
     step: int | None = None
@@ -24,6 +28,7 @@ class Selection:
     criterion: str | None = None
     threshold: float | None = None
     tab: str | None = None
+    data: str | None = None
 
     @classmethod
     def of(cls, stored: Mapping[str, Any] | None) -> Selection:
@@ -34,6 +39,11 @@ class Selection:
     def changed(self, **changes: Any) -> dict[str, Any]:
         """The store's value after a change."""
         return asdict(replace(self, **changes))
+
+
+def opened(tab: str | None) -> dict[str, str]:
+    """Area -> the view whose tab is open there, as the word ``tab`` of a selection has it."""
+    return dict(pair for word in (tab or "").split() if len(pair := tuple(word.split(":", 1))) == 2)
 
 
 def to_query(selection: Selection) -> str:
@@ -48,9 +58,9 @@ def from_query(text: str | None) -> Selection:
     for name, (value, *_) in parse_qs((text or "").removeprefix("?")).items():
         try:
             if name in ("step", "other"):
-                found[name] = int(value)
+                found[name] = int(value) if 0 < int(value) < LARGEST else None
             elif name == "threshold":
-                found[name] = float(value)
+                found[name] = float(value) if isfinite(float(value)) else None
             else:
                 found[name] = value
         except ValueError:

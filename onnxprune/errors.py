@@ -18,6 +18,7 @@
     ├── ProofError                 the removed model does not agree with the masked one
     ├── ConversionError            a framework model that cannot become ONNX
     └── WorkspaceError             a workspace that cannot be opened or written
+        ├── StaleDraft             a change made for a draft that is another one by now
         ├── StoreDamaged           its database or a blob is not what was written
         └── StepNotFound           no step of that number or name
 """
@@ -38,6 +39,7 @@ __all__ = [
     "PlanError",
     "PlanMismatch",
     "ProofError",
+    "StaleDraft",
     "StepNotFound",
     "StoreDamaged",
     "SurgeryError",
@@ -58,6 +60,10 @@ class OnnxPruneError(Exception):
         self.message = message
         self.hint = hint
         super().__init__(f"{message}\n{hint}" if hint else message)
+
+    def __reduce__(self) -> tuple[type[OnnxPruneError], tuple[str, str]]:
+        """Errors come from other processes as they were raised there."""
+        return type(self), (self.message, self.hint)
 
 
 class ModelError(OnnxPruneError):
@@ -118,6 +124,10 @@ class ConversionError(OnnxPruneError):
 
 class WorkspaceError(OnnxPruneError):
     """A workspace cannot be opened, or not be written."""
+
+
+class StaleDraft(WorkspaceError):
+    """Somebody else changed the draft that a change was made for; nothing was applied."""
 
 
 class StoreDamaged(WorkspaceError):

@@ -20,7 +20,7 @@ ROWS: tuple[tuple[str, ...], ...] = tuple(
         "ops control flatten folding graph nodes shapes",
         (
             "coupling cuts grouping naming samples sizes solver store surgeon surgery tidy zeros "
-            "proof autodiff losses cost stored data evaluate activations linear gram extract frontier single"
+            "proof autodiff losses cost stored data evaluate activations linear gram extract frontier single spread workplace"
         ),
         "criteria allocate alignment latency_table bench recover train explain dissect",
         "sensitivity instability drawing",

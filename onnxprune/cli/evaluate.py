@@ -23,6 +23,7 @@ from onnxprune.cli.measures import (
 )
 from onnxprune.cli.notices import check_environment
 from onnxprune.cli.options import JsonOption, ModelArgument, Provider, ProviderOption, ThreadsOption, examples
+from onnxprune.cli.workers import SchedulerOption, WorkersOption, check_workers, workplace
 from onnxprune.data import Dataset, batches, fit, open_dataset
 from onnxprune.evaluate import Evaluation, evaluate
 from onnxprune.model import Model, load
@@ -34,6 +35,7 @@ EXAMPLES = examples(
     "onnxprune evaluate model.onnx --data digits.npz --split test",
     "onnxprune evaluate small.onnx --data images.npz --original model.onnx",
     "onnxprune evaluate model.onnx --data photos/ --per-class --confusion --plot classes.html",
+    "onnxprune evaluate model.onnx --data big.npz --workers 4",
 )
 
 
@@ -70,6 +72,8 @@ def evaluate_model(
     task: TaskOption = None,
     top_k: TopKOption = None,
     ignore_label: IgnoreLabelOption = None,
+    workers: WorkersOption = 1,
+    scheduler: SchedulerOption = None,
     provider: ProviderOption = Provider.AUTO,
     threads: ThreadsOption = None,
     plot: PlotOption = None,
@@ -77,15 +81,17 @@ def evaluate_model(
 ) -> None:
     """Measure how good a model is: accuracy and loss, or errors, or IoU; and latency on this machine."""
     check_environment(provider, threads)
+    check_workers(workers, scheduler)
     check_plot(plot)
     dataset = open_dataset(data, split)
     with progress("reading") as report:
         loaded = load(model)
         base = None if original is None else load(original)
-        found = evaluate(
-            loaded, dataset, original=base, task=task, top_k=top_k, ignore_label=ignore_label,
-            provider=provider, threads=threads, progress=report,
-        )  # fmt: skip
+        with workplace(workers, scheduler, threads) as place:
+            found = evaluate(
+                loaded, dataset, original=base, task=task, top_k=top_k, ignore_label=ignore_label, provider=provider,
+                threads=place.threads, executor=place.executor, share=place.share, progress=report,
+            )  # fmt: skip
         report("measuring latency", 0, 0)
         latency = latency_of(loaded, dataset, provider, threads)
     if plot is not None:

@@ -102,8 +102,10 @@ class Dataset:
             yield "y", self.labels
 
 
-def batches(dataset: Dataset, size: int = 64, limit: int | None = None, *, finite: bool = True) -> Iterator[Batch]:
-    """Samples in their order, ``size`` at a time, at most ``limit`` of them.
+def batches(
+    dataset: Dataset, size: int = 64, limit: int | None = None, *, finite: bool = True, start: int = 0
+) -> Iterator[Batch]:
+    """Samples in their order, ``size`` at a time, at most the first ``limit`` of them, those before ``start`` left out.
 
     A model with a fixed batch gets that many, the last batch filled up with copies of its last sample. Raises DataError
     with row numbers for NaN or Inf, unless ``finite`` is False or the dataset allows them.
@@ -112,12 +114,12 @@ def batches(dataset: Dataset, size: int = 64, limit: int | None = None, *, finit
         raise OptionError(f"batch size: got {size}, expected at least 1 sample", "Leave it out for 64.")
     size = dataset.fixed or size
     total = len(dataset) if limit is None else min(limit, len(dataset))
-    for start in range(0, total, size):
-        rows = slice(start, min(start + size, total))
+    for first in range(start, total, size):
+        rows = slice(first, min(first + size, total))
         inputs = {name: np.asarray(column[rows]) for name, column in dataset.inputs.items()}
         labels = None if dataset.labels is None else np.asarray(dataset.labels[rows])
         if finite and not dataset.allow_nan:
-            _check_batch(dataset, inputs if labels is None else {**inputs, "y": labels}, start)
+            _check_batch(dataset, inputs if labels is None else {**inputs, "y": labels}, first)
         count = rows.stop - rows.start
         missing = size - count if dataset.fixed else 0
         yield Batch({name: _filled_up(array, missing) for name, array in inputs.items()}, labels, count)

@@ -13,7 +13,8 @@ from onnxprune.evaluate.layout import CURVES, IGNORED, TASKS, Asked
 from onnxprune.evaluate.meter import Meter
 from onnxprune.evaluate.metric import KINDS, Metric, MetricKind, better, delta, kind_of, measured
 from onnxprune.evaluate.result import ClassReport, Curve, Evaluation
-from onnxprune.evaluate.run import evaluate, evaluate_pair, trimmed
+from onnxprune.evaluate.run import evaluate, evaluate_pair
+from onnxprune.evaluate.shards import trimmed
 
 __all__ = [
     "CURVES",

@@ -47,6 +47,11 @@ class _Instances:
             self.labels.append(np.where(counted, labels, -1)[:, 0].astype(np.int32))
             self.predictions.append(predictions[:, 0].astype(np.int32))
 
+    def merge(self, after: _Instances) -> None:
+        self.labels += after.labels
+        self.predictions += after.predictions
+        self.right += after.right
+
     def told(self) -> dict[str, Any]:
         """The fields of an Evaluation."""
         single = len(self.labels) == len(self.right)
@@ -75,6 +80,14 @@ class _Reading:
             predictions[rows] = self._count(scores[rows].astype(np.float64), flat[rows], keep[rows])
         self.tally.add(flat[keep], predictions[keep])
         self.instances.add(labels, predictions.reshape(labels.shape), counted)
+
+    def merge(self, after: _Reading) -> None:
+        self.tally.merge(after.tally)
+        self.instances.merge(after.instances)
+        if self.collector is not None and after.collector is not None:
+            self.collector.merge(after.collector)
+        self.loss += after.loss
+        self.near += after.near
 
     def _count(self, scores: NDArray[np.float64], labels: Ints, counted: Bools) -> Ints:
         logs = log_probabilities(scores, self.probable)
@@ -106,6 +119,12 @@ class Scored:
             del self.readings[True]
         for reading in self.readings.values():
             reading.add(scores, numbers, counted)
+
+    def merge(self, after: Scored) -> None:
+        """Add what was counted on the samples that follow; a reading that one of both refuted is refuted."""
+        self.readings = {how: reading for how, reading in self.readings.items() if how in after.readings}
+        for how, reading in self.readings.items():
+            reading.merge(after.readings[how])
 
     def finish(self) -> Evaluation:
         """Raises DataError where no label counted."""
@@ -139,6 +158,11 @@ class Decided:
             _check_classes(what, values, self.layout, start)
         self.tally.add(numbers[counted], predictions[counted])
         self.instances.add(numbers, predictions, counted)
+
+    def merge(self, after: Decided) -> None:
+        """Add what was counted on the samples that follow."""
+        self.tally.merge(after.tally)
+        self.instances.merge(after.instances)
 
     def finish(self) -> Evaluation:
         """Raises DataError where no label counted."""

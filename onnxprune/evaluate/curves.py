@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,9 @@ class Collector(Protocol):
     def add(self, odds: Odds, truth: Marks) -> None:
         """``odds``, ``truth`` (rows, classes): log-odds, and whether the label is of that class."""
 
+    def merge(self, after: Self) -> None:
+        """Add the scores of the part of the data that follows."""
+
     def curves(self, names: Sequence[str]) -> tuple[Curve, ...]: ...
 
 
@@ -57,6 +60,10 @@ class _Kept:
         self.odds.append(odds.astype(np.float32))
         self.truth.append(truth)
 
+    def merge(self, after: _Kept) -> None:
+        self.odds += after.odds
+        self.truth += after.truth
+
     def curves(self, names: Sequence[str]) -> tuple[Curve, ...]:
         odds, truth = np.concatenate(self.odds), np.concatenate(self.truth)
         return tuple(_curve(name, truth[:, i], odds[:, i], None) for i, name in enumerate(names))
@@ -72,6 +79,9 @@ class _Binned:
         bins = np.clip((odds + BOUND) * (BINS / (2 * BOUND)), 0, BINS - 1).astype(np.int64)
         places = (2 * np.arange(odds.shape[1]) + truth) * BINS + bins
         np.add.at(self.counts.reshape(-1), places.reshape(-1), 1)
+
+    def merge(self, after: _Binned) -> None:
+        self.counts += after.counts
 
     def curves(self, names: Sequence[str]) -> tuple[Curve, ...]:
         lowest = np.tile(np.arange(BINS) * (2 * BOUND / BINS) - BOUND, 2)

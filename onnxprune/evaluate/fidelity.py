@@ -55,6 +55,15 @@ class Fidelity:
             for rows in chunks(*vectors[0].shape):
                 self._compare(*(part[rows].astype(np.float64) for part in vectors))
 
+    def merge(self, after: Fidelity) -> None:
+        """Add what was summed up over the samples that follow."""
+        self.samples += after.samples
+        self.vectors += after.vectors
+        self.agree += after.agree
+        self.cosine += after.cosine
+        self.divergence += after.divergence
+        self.worst = max(self.worst, after.worst)
+
     def _measure(self, ours: Floats, theirs: Floats) -> None:
         same = (ours == theirs) & np.isinf(ours)
         ours, theirs = np.where(same, 0, ours), np.where(same, 0, theirs)

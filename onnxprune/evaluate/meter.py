@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,8 @@ class _Part(Protocol):
 
     def add(self, outputs: Mapping[str, Array], labels: Array, start: int) -> None: ...
 
+    def merge(self, after: Self) -> None: ...
+
     def finish(self) -> Evaluation: ...
 
 
@@ -34,15 +36,22 @@ class Meter:
     """Takes outputs and labels in batches and gives one Evaluation; memory does not grow with the data.
 
     (But for 4 to 12 bytes for each sample, and the scores of curves where they are few; see `evaluate.curves`.)
-    ``samples``: how many will come. ``name``: of the data, for messages.
+    ``samples``: how many will come in all. ``name``: of the data, for messages. ``start``: number of the first sample,
+    where this one takes a part of the data and is merged with the meter of the part before it.
     """
 
     def __init__(
-        self, asked: Asked | None = None, *, samples: int, class_names: Sequence[str] = (), name: str = "the dataset"
+        self,
+        asked: Asked | None = None,
+        *,
+        samples: int,
+        class_names: Sequence[str] = (),
+        name: str = "the dataset",
+        start: int = 0,
     ) -> None:
         self.asked = asked or Asked()
         self.expected, self.class_names, self.name = samples, tuple(class_names), name
-        self.done = 0
+        self.start = self.done = start
         self.layout: Layout | None = None
         self.part: _Part | None = None
         self.fidelity: Fidelity | None = None
@@ -71,6 +80,24 @@ class Meter:
             self.fidelity.add(outputs, reference, count, self.done)
         self.done += count
 
+    def merge(self, after: Meter) -> None:
+        """Add what another meter found on the samples that follow; it is not to be used any more.
+
+        Raises DataError where the labels were read in another way there.
+        """
+        if self.layout != after.layout:
+            raise DataError(
+                f"{self.name}: labels from row {after.start} on are {_told(after.layout)}, those before"
+                f" {_told(self.layout)}",
+                "Say how to read them: give the task.",
+            )
+        if self.part is not None and after.part is not None:
+            self.part.merge(after.part)
+        if self.fidelity is not None and after.fidelity is not None:
+            self.fidelity.merge(after.fidelity)
+        self.decided += after.decided
+        self.done = after.done
+
     def _part(self, layout: Layout, labels: Array) -> _Part:
         if layout.task == "regression":
             return Regression(layout, self.asked)
@@ -83,7 +110,7 @@ class Meter:
 
     def finish(self, provider: str = "") -> Evaluation:
         """What was found. Raises DataError where there was nothing to measure."""
-        if not self.done:
+        if self.done == self.start:
             raise DataError(f"{self.name}: there are no samples to measure on", "Give at least one.")
         found = self.part.finish() if self.part else self._unlabelled()
         fidelity = self.fidelity.metrics() if self.fidelity else ()
@@ -92,4 +119,8 @@ class Meter:
     def _unlabelled(self) -> Evaluation:
         known = [d for d in self.decided if d is not None]
         predictions = np.concatenate(known) if known and len(known) == len(self.decided) else None
-        return Evaluation("fidelity", self.done, (), predictions=predictions, class_names=self.class_names)
+        return Evaluation("fidelity", self.done - self.start, (), predictions=predictions, class_names=self.class_names)
+
+
+def _told(layout: Layout | None) -> str:
+    return "none" if layout is None else f"of the task `{layout.task}` for the output `{layout.output}`"

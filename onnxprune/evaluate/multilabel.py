@@ -44,6 +44,13 @@ class _Reading:
             odds = log_odds(scores.reshape(-1, 1), self.probable)[:, 1]
             self.collector.add(odds.reshape(scores.shape), truth)
 
+    def merge(self, after: _Reading) -> None:
+        self.tally.merge(after.tally)
+        if self.collector is not None and after.collector is not None:
+            self.collector.merge(after.collector)
+        self.loss += after.loss
+        self.right += after.right
+
 
 class MultiLabel:
     """Accuracy over all labels, exact match, loss, per class precision, recall, F1, IoU, and curves."""
@@ -67,6 +74,13 @@ class MultiLabel:
             del self.readings[True]
         for reading in self.readings.values():
             reading.add(scores, truth)
+
+    def merge(self, after: MultiLabel) -> None:
+        """Add what was counted on the samples that follow; a reading that one of both refuted is refuted."""
+        self.one_hot = self.one_hot and after.one_hot
+        self.readings = {how: reading for how, reading in self.readings.items() if how in after.readings}
+        for how, reading in self.readings.items():
+            reading.merge(after.readings[how])
 
     def finish(self) -> Evaluation:
         reading = self.readings.get(True) or self.readings[False]

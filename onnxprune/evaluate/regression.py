@@ -47,11 +47,21 @@ class Regression:
         error = output.reshape(wanted.shape).astype(np.float64) - wanted
         self.squares = self.squares + (error**2).sum(axis=0)
         self.absolute += float(np.abs(error).sum())
-        total = self.count + len(wanted)
         mean = wanted.mean(axis=0)
+        self._join(len(wanted), mean, ((wanted - mean) ** 2).sum(axis=0))
+
+    def merge(self, after: Regression) -> None:
+        """Add what was summed up over the samples that follow."""
+        self.squares = self.squares + after.squares
+        self.absolute += after.absolute
+        self._join(after.count, after.mean, after.spread)
+
+    def _join(self, count: int, mean: Array, spread: Array) -> None:
+        """The mean and the squared distances from it, of the samples so far and of ``count`` more."""
+        total = self.count + count
         gap = mean - self.mean
-        self.spread = self.spread + ((wanted - mean) ** 2).sum(axis=0) + gap**2 * (self.count * len(wanted) / total)
-        self.mean = self.mean + gap * (len(wanted) / total)
+        self.spread = self.spread + spread + gap**2 * (self.count * count / total)
+        self.mean = self.mean + gap * (count / total)
         self.count = total
 
     def _check(self, wanted: Array, start: int) -> None:

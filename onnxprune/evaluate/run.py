@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextlib import closing
+from dataclasses import replace
+from functools import partial, reduce
 
-import numpy as np
-from numpy.typing import NDArray
-
-from onnxprune.data import Batch, Dataset, batches, fit
+from onnxprune.data import Dataset, fit
 from onnxprune.errors import DataError, OptionError
 from onnxprune.evaluate.layout import Asked
-from onnxprune.evaluate.meter import Meter
 from onnxprune.evaluate.result import Evaluation
+from onnxprune.evaluate.shards import Check, Found, counted, in_flight, length, measure, sessions, shards
 from onnxprune.model import Model
-from onnxprune.runtime import Session, session
+from onnxprune.runtime import model_inputs
+from onnxprune.spread import AHEAD, Share, map_in_order
 
-__all__ = ["STAGE", "Progress", "evaluate", "evaluate_pair", "trimmed"]
+__all__ = ["STAGE", "Progress", "evaluate", "evaluate_pair"]
 
-Array = NDArray[Any]
 Progress = Callable[[str, int, int], None]
 STAGE = "evaluating"
 
@@ -36,13 +36,19 @@ def evaluate(  # noqa: PLR0913 - every option of the command is an argument
     limit: int | None = None,
     provider: str = "auto",
     threads: int | None = None,
+    executor: Executor | None = None,
+    share: Share | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Run the model over the dataset, once: metrics against the labels, and against ``original`` where given.
 
     ``task``, ``top_k``, ``ignore_label``, ``curves`` are those of ``Asked``. ``size``: samples at a time; ``limit``: at
-    most so many in all. Raises DataError where the dataset does not fit the model, the labels fit none of its outputs,
-    or there is neither a label nor an original to compare with; ModelError for outputs that are NaN; OptionError.
+    most so many in all. ``executor``: takes shards of the data, which are summed up in their order, so that the result
+    is the same to the last bit for any number of workers, and without one; ``share`` says how the models get to the
+    workers (by default in files of this machine), and with one the samples travel, too.
+
+    Raises DataError where the dataset does not fit the model, the labels fit none of its outputs, or there is neither a
+    label nor an original to compare with; ModelError for outputs that are NaN; OptionError.
     """
     asked = Asked(task, top_k, ignore_label, curves)
     if original is None and (dataset.labels is None or task == "fidelity"):
@@ -51,13 +57,9 @@ def evaluate(  # noqa: PLR0913 - every option of the command is an argument
             f"{told}, and there is no model to compare with",
             "Without labels a model can only be compared with another one: give the original model.",
         )
-    _check_labels(dataset, task)
-    meter = _meter(asked, dataset, limit)
-    models = (model,) if original is None else (model, original)
-    runs = [session(m, provider=provider, threads=threads) for m in models]
-    for batch, outputs in _outputs(runs, dataset, size, limit, progress):
-        meter.add(outputs[0], batch.labels, batch.count, outputs[1] if original else None)
-    return meter.finish(runs[0].provider)
+    check = _check(model, original, dataset, asked, size, limit, provider, threads)
+    found = _measured(check, fit(dataset, model_inputs(model)), progress, executor, share)
+    return found.meters[0].finish(found.provider)
 
 
 def evaluate_pair(  # noqa: PLR0913 - as above
@@ -73,6 +75,8 @@ def evaluate_pair(  # noqa: PLR0913 - as above
     limit: int | None = None,
     provider: str = "auto",
     threads: int | None = None,
+    executor: Executor | None = None,
+    share: Share | None = None,
     progress: Progress | None = None,
 ) -> tuple[Evaluation, Evaluation]:
     """Both models over the dataset in one pass; the second one's metrics include its fidelity to the first.
@@ -80,34 +84,58 @@ def evaluate_pair(  # noqa: PLR0913 - as above
     Labels are not needed. Arguments and errors are those of ``evaluate``.
     """
     asked = Asked(task, top_k, ignore_label, curves)
-    _check_labels(dataset, task)
-    first, second = _meter(asked, dataset, limit), _meter(asked, dataset, limit)
-    runs = [session(m, provider=provider, threads=threads) for m in (before, after)]
-    for batch, outputs in _outputs(runs, dataset, size, limit, progress):
-        first.add(outputs[0], batch.labels, batch.count)
-        second.add(outputs[1], batch.labels, batch.count, outputs[0])
-    return first.finish(runs[0].provider), second.finish(runs[1].provider)
+    check = replace(_check(before, after, dataset, asked, size, limit, provider, threads), both=True)
+    found = _measured(check, fit(dataset, model_inputs(before)), progress, executor, share)
+    first, second = (meter.finish(found.provider) for meter in found.meters)
+    return first, second
 
 
-def trimmed(outputs: Mapping[str, Array], batch: Batch) -> dict[str, Array]:
-    """The outputs that are arrays, without the rows that only fill up a fixed batch."""
-    size = len(next(iter(batch.feeds.values())))
-    arrays = {name: array for name, array in outputs.items() if isinstance(array, np.ndarray)}
-    return {name: array[: batch.count] if array.shape[:1] == (size,) else array for name, array in arrays.items()}
+def _check(
+    model: Model,
+    other: Model | None,
+    dataset: Dataset,
+    asked: Asked,
+    size: int,
+    limit: int | None,
+    provider: str,
+    threads: int | None,
+) -> Check:
+    _check_labels(dataset, asked.task)
+    total = _total(dataset, limit)
+    return Check(model, other, asked, total, dataset.class_names, dataset.name, size, provider, threads)
 
 
-def _outputs(
-    runs: Sequence[Session], dataset: Dataset, size: int, limit: int | None, progress: Progress | None
-) -> Iterator[tuple[Batch, list[dict[str, Array]]]]:
-    """Each batch and the models' outputs for it."""
-    data = fit(dataset, runs[0].inputs)
-    total = _total(data, limit)
-    done = 0
-    for batch in batches(data, size, limit):
-        yield batch, [trimmed(run.run(batch.feeds), batch) for run in runs]
-        done += batch.count
-        if progress:
-            progress(STAGE, done, total)
+def _measured(
+    check: Check, data: Dataset, progress: Progress | None, executor: Executor | None, share: Share | None
+) -> Found:
+    """All shards, summed up in their order. ``data``: fitted to the first model."""
+    done = partial(_tell, progress, check.total)
+    local = replace(check, dataset=data)
+    if executor is None:
+        runs = sessions(check)
+        return reduce(_merged, (counted(local, runs, shard, done) for shard in shards(data, check.total, check.size)))
+    step = length(data, check.size)
+    results = map_in_order(
+        measure,
+        local if share is None else check,
+        shards(data, check.total, check.size, whole=share is not None),
+        executor,
+        share,
+        progress=lambda count: done(min(count * step, check.total)),
+        ahead=in_flight(data, check.size, AHEAD),
+    )
+    with closing(results):
+        return reduce(_merged, results)
+
+
+def _merged(found: Found, after: Found) -> Found:
+    found.merge(after)
+    return found
+
+
+def _tell(progress: Progress | None, total: int, done: int) -> None:
+    if progress:
+        progress(STAGE, done, total)
 
 
 def _check_labels(dataset: Dataset, task: str | None) -> None:
@@ -119,7 +147,3 @@ def _total(dataset: Dataset, limit: int | None) -> int:
     if limit is not None and limit < 1:
         raise OptionError(f"a limit of {limit} samples", "Ask for at least one, or leave it out for all.")
     return len(dataset) if limit is None else min(limit, len(dataset))
-
-
-def _meter(asked: Asked, dataset: Dataset, limit: int | None) -> Meter:
-    return Meter(asked, samples=_total(dataset, limit), class_names=dataset.class_names, name=dataset.name)

@@ -52,6 +52,17 @@ class Tally:
         for row, marks in enumerate((labels, predictions, labels & predictions)):
             self.counts[row] += marks.sum(axis=0)
 
+    def merge(self, after: Tally) -> None:
+        """Add the counts of another part of the data."""
+        classes = max(self.classes, after.classes)
+        self._grow(classes)
+        after._grow(classes)
+        self.counts += after.counts
+        if self.confusion is None or after.confusion is None:
+            self.confusion = None
+        else:
+            self.confusion += after.confusion
+
     def _grow(self, classes: int) -> None:
         more = classes - self.classes
         if more > 0:

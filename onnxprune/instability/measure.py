@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Generator
-from concurrent.futures import BrokenExecutor, Executor, as_completed
+from collections.abc import Callable
+from concurrent.futures import Executor
 from contextlib import closing
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +16,7 @@ from onnxprune.instability.ranks import Instability, check_within, ranked
 from onnxprune.instability.run import Desk, Training, Work
 from onnxprune.losses import Loss
 from onnxprune.model import Model
-from onnxprune.sensitivity.spread import Share, Shared, handed
+from onnxprune.spread import Share, map_in_order, own
 from onnxprune.values import Coupling
 
 __all__ = ["RUNS", "Training", "instability"]
@@ -28,7 +26,6 @@ Scores = dict[str, Floats]
 Progress = Callable[[str, int, int], None]
 
 RUNS = 5
-_MINE = threading.local()
 
 
 def instability(  # noqa: PLR0913 - one argument for each option of the command
@@ -68,13 +65,9 @@ def instability(  # noqa: PLR0913 - one argument for each option of the command
     if executor is None:
         found = [desk.run(number, _within(progress, number, runs)) for number in range(runs)]
     else:
-        with closing(_spread(work, runs, executor, share)) as entries:
-            by_number = {}
-            for number, scores in entries:
-                by_number[number] = scores
-                if progress:
-                    progress("training", len(by_number), runs)
-        found = [by_number[number] for number in range(runs)]
+        told = None if progress is None else lambda done: progress("training", done, runs)
+        with closing(map_in_order(_run, work, range(runs), executor, share, progress=told)) as results:
+            found = list(results)
     if progress:
         progress("training", runs, runs)
     return Instability(
@@ -89,28 +82,6 @@ def _within(progress: Progress | None, number: int, runs: int) -> Callable[[int,
     return lambda done, steps: progress(f"run {number + 1} of {runs}", number * steps + done, runs * steps)
 
 
-def _spread(work: Work, runs: int, executor: Executor, share: Share | None) -> Generator[tuple[int, Scores]]:
-    """Number and sensitivities of each run as it ends; what has not begun is cancelled when nobody listens any more."""
-    with handed(work, share) as handle:
-        futures = {executor.submit(_run, handle, number): number for number in range(runs)}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BrokenExecutor as error:
-            raise OptionError(
-                f"a worker ended without an answer: {error}",
-                "It may have run out of memory: take fewer workers or a smaller batch.",
-            ) from error
-        finally:
-            for future in futures:
-                future.cancel()
-
-
-def _run(handle: Shared | Work, number: int) -> Scores:
+def _run(work: Work, number: int) -> Scores:
     """In the worker, which keeps its desk from one run to the next."""
-    key: Any = str(handle.path) if isinstance(handle, Shared) else (handle.model.hash, id(handle))
-    if getattr(_MINE, "key", None) != key:
-        _MINE.desk = Desk(handle.load() if isinstance(handle, Shared) else handle)
-        _MINE.key = key
-    desk: Desk = _MINE.desk
-    return desk.run(number)
+    return own(work, Desk).run(number)

@@ -7,8 +7,7 @@ SparseML's one-shot sensitivity analysis of ONNX files is the prior art.
 
 ::
 
-    run        which groups, which plans, in which order; resuming; the file
-    ├── spread     groups over an executor's workers, the model and the data sent once
+    run        which groups, which plans, in which order; here or over workers; resuming; the file
     ├── desk       one measurement after the other, on a frontier of kept activations
     └── table      the rows as a value and as a file
 """

@@ -48,10 +48,9 @@ class Portion:
 class Work:
     """What all measurements have in common: sent once to each worker. ``reference``: the original's outputs.
 
-    ``key``: equal for equal work. ``memory``: bytes that a desk may keep activations in.
+    ``memory``: bytes that a desk may keep activations in.
     """
 
-    key: str
     model: Model
     options: Options
     dataset: Dataset

@@ -20,8 +20,8 @@ from onnxprune.model import Model
 from onnxprune.plan import Plan
 from onnxprune.sensitivity.desk import Desk, Job, Portion, Work
 from onnxprune.sensitivity.original import check_metric, fingerprint, measure_original
-from onnxprune.sensitivity.spread import Share, spread
 from onnxprune.sensitivity.table import Failure, Row, Sensitivity, load_sensitivity
+from onnxprune.spread import Share, as_finished, own
 from onnxprune.values import Coupling, Ints
 
 __all__ = ["RATIOS", "in_order", "scan", "tied_groups"]
@@ -79,13 +79,13 @@ def scan(  # noqa: PLR0913 - one argument for each option of the command
     )  # fmt: skip
     book = _Book(like, known, file, coupling)
     work = Work(
-        like.fingerprint, model, coupling.options, dataset, book.scan.baseline, original.reference, size, provider,
+        model, coupling.options, dataset, book.scan.baseline, original.reference, size, provider,
         threads, memory,
     )  # fmt: skip
     portions = _portions(coupling, scores, names, sorted(set(ratios)), book.rows)
     done = sum(1 for name, ratio in book.rows if name in names and ratio in ratios)
     total = done + sum(len(portion.jobs) for portion in portions)
-    entries = _alone(work, coupling, portions) if executor is None else spread(work, portions, executor, share)
+    entries = _alone(work, coupling, portions) if executor is None else _spread(work, portions, executor, share)
     with book, closing(entries):
         for number, entry in enumerate(entries, done + 1):
             book.add(entry)
@@ -206,6 +206,18 @@ def _lowest(coupling: Coupling, scores: UnitScores, ratio: float) -> Mapping[str
         return allocate_units(coupling, scores, Budget(ratio=ratio, round_to=1))[0].units
     except NothingToPrune:
         return {}
+
+
+def _spread(work: Work, portions: Sequence[Portion], executor: Executor, share: Share | None) -> Generator[Entry]:
+    """Rows as portions are finished; those of a worker come in the order of the model, so its frontier moves on."""
+    with closing(as_finished(_measure, work, portions, executor, share)) as found:
+        for _, entries in found:
+            yield from entries
+
+
+def _measure(work: Work, portion: Portion) -> list[Entry]:
+    """In the worker."""
+    return list(own(work, Desk).measure(portion))
 
 
 def _alone(work: Work, coupling: Coupling, portions: Sequence[Portion]) -> Generator[Entry]:

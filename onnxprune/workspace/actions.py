@@ -88,6 +88,7 @@ class _Work:
         self.workspace, self.kind, self.number = workspace, action, number
         self.options = {name: value for name, value in options.items() if value is not None}
         self.cancelled, self._progress = cancelled, progress
+        self.applied = 0  # the last entry of the draft that is carried out
         self.start = time.perf_counter()
         self.seed = int(self.options.get("seed", 0))
         self.running = {"provider": self.options.get("provider", "auto"), "threads": self.options.get("threads")}
@@ -139,8 +140,7 @@ class _Work:
             dataset=self.data, seed=self.seed, promise=promise, seconds=time.perf_counter() - self.start,
             name=str(self.options.get("name", "")),
         )  # fmt: skip
-        applied = self.kind == "edit" and "plan" not in self.options
-        return workspace.add(new, applied=self.number if applied else None)
+        return workspace.add(new, applied=self.applied)
 
     def _compared(self) -> bool:
         """Whether metrics compare the result with the original, for want of labels."""
@@ -203,13 +203,18 @@ def _floors(least: Mapping[str, float]) -> tuple[Floor, ...]:
 def _edit(
     workspace: Workspace, number: int, options: Mapping[str, Any], progress: Progress, cancelled: Callable[[], bool]
 ) -> Step:
-    """``onnxprune ws edit``: carry out the draft of a step, or the ``plan`` in a file; the draft is empty then."""
+    """``onnxprune ws edit``: carry out the draft of a step, or the ``plan`` in a file.
+
+    The draft is empty then, but for what was added to it meanwhile.
+    """
     work = _Work(workspace, "edit", number, options, progress, cancelled)
     model = work.model()
     if "plan" in work.options:
         plan = Plan.load(work.file("plan"))
     else:
-        edits = [entry.edit for entry in workspace.drafts.entries(number) if not entry.undone]
+        entries = workspace.drafts.entries(number)
+        edits = [entry.edit for entry in entries if not entry.undone]
+        work.applied = max((entry.number for entry in entries), default=0)
         inlined, coupling = analyse(model, _coupling_options(work), **work.running)
         data = None if work.source is None else open_calibration(work.source)
         settings = Settings(data=data, seed=work.seed, progress=work.report, **work.running)

@@ -31,10 +31,13 @@ MEANINGS = {
 
 
 class Database:
-    """One connection to one database file. ``readonly``: nothing may be written, not even a log."""
+    """One connection to one database file. ``readonly``: nothing may be written, not even a log.
 
-    def __init__(self, path: Path, *, readonly: bool = False) -> None:
-        self.path, self.readonly = path, readonly
+    ``shared``: several threads use it, which see to it that they do so one after the other.
+    """
+
+    def __init__(self, path: Path, *, readonly: bool = False, shared: bool = False) -> None:
+        self.path, self.readonly, self._shared = path, readonly, shared
         self.backup = path.with_suffix(".backup")
         with self._explained():
             self._connection = self._open()
@@ -45,8 +48,9 @@ class Database:
     def _open(self) -> sqlite3.Connection:
         mode = "mode=ro&immutable=1" if self.readonly else "mode=rwc"
         connection = sqlite3.connect(
-            f"{self.path.resolve().as_uri()}?{mode}", uri=True, timeout=WAIT, isolation_level=None
-        )
+            f"{self.path.resolve().as_uri()}?{mode}", uri=True, timeout=WAIT, isolation_level=None,
+            check_same_thread=not self._shared,
+        )  # fmt: skip
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA foreign_keys = ON")
         if not self.readonly:

@@ -144,6 +144,7 @@ MIGRATIONS: tuple[str, ...] = (
         blob TEXT NOT NULL,
         PRIMARY KEY (model, kind, settings)
     ) WITHOUT ROWID;
+    CREATE INDEX kept_by_blob ON kept (blob);
     CREATE TABLE preview (
         model TEXT NOT NULL,
         subset TEXT NOT NULL,
@@ -151,6 +152,10 @@ MIGRATIONS: tuple[str, ...] = (
         created REAL NOT NULL,
         content TEXT NOT NULL,
         PRIMARY KEY (model, subset, plan)
+    ) WITHOUT ROWID;
+    CREATE TABLE setting (
+        name TEXT PRIMARY KEY,
+        value TEXT NOT NULL
     ) WITHOUT ROWID;
     """,
 )

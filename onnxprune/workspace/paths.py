@@ -1,19 +1,22 @@
 """Figures over the path from an original to a step, as plain rows: for tables, charts and CSV.
 
 ``path_rows``       a row for each step: cost, quality, recovery, degenerated and improved instances
+``epoch_rows``      a row for each epoch of the trainings on the path
+``loss_rows``       a row for each entry of their training loss
 ``class_rows``      a row for each step and class: precision, recall, ...
 ``confusion_rows``  a row for each step and pair of classes that was confused
+``cell_rows``       a row for each step: how many labels of one class were taken for another one
 ``instance_rows``   a row for each instance that two steps judge differently
+``tree_rows``       a row for each step of a whole tree, with all of its metrics
 
 Recovery capability, loss fluctuation and recovery cost are those of CNNPruner (see `train.recovery`), and belong to
-steps that were fine-tuned. What is not known is None.
+steps that were fine-tuned. What is not known is None. ``keep``: see `evaluations`; the app keeps what it read.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,14 +24,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.errors import DataError
+from onnxprune.errors import DataError, OptionError
 from onnxprune.evaluate import better, kind_of, measured
 from onnxprune.train import History, loss_fluctuation, recovery_capability, recovery_cost
-from onnxprune.workspace.recording import predictions_of
+from onnxprune.workspace.evaluations import Documents, Keep, anew
 from onnxprune.workspace.values import Step
 from onnxprune.workspace.workspace import Workspace
 
-__all__ = ["class_rows", "compare_steps", "confusion_rows", "instance_rows", "main_metric", "path_rows", "to_csv"]
+__all__ = [
+    "cell_rows",
+    "class_rows",
+    "compare_steps",
+    "confusion_rows",
+    "epoch_rows",
+    "instance_rows",
+    "loss_rows",
+    "main_metric",
+    "pareto_front",
+    "path_rows",
+    "to_csv",
+    "tree_rows",
+]
 
 Row = dict[str, Any]
 Arrays = Mapping[str, NDArray[Any]]
@@ -41,7 +57,7 @@ def main_metric(steps: Sequence[Step]) -> str | None:
     return next((name for name in FIRST if any(name in step.metrics for step in steps)), None)
 
 
-def path_rows(workspace: Workspace, number: int, metric: str | None = None) -> list[Row]:
+def path_rows(workspace: Workspace, number: int, metric: str | None = None, keep: Keep = anew) -> list[Row]:
     """A row for each step from the root on. ``metric``: by default `main_metric`. Raises StepNotFound, StoreDamaged.
 
     ``*_left``: share of the root's. ``degenerated``, ``improved``: instances against the step before, and with
@@ -49,9 +65,9 @@ def path_rows(workspace: Workspace, number: int, metric: str | None = None) -> l
     ``recovery_share`` is 1 where all of the root's metric came back. ``loss_*``: of its training loss. ``cost_*``: what
     it took, and until when it was needed.
     """
-    path = workspace.steps.path(number)
+    path, documents = workspace.steps.path(number), Documents(workspace, keep)
     metric = metric or main_metric(path)
-    answers = [_predictions(workspace, step.number) for step in path]
+    answers = [documents.predictions(step.number) for step in path]
     rows = []
     for k, step in enumerate(path):
         row: Row = {"step": step.number, "kind": step.kind, "name": step.name, "seconds": step.seconds}
@@ -59,8 +75,44 @@ def path_rows(workspace: Workspace, number: int, metric: str | None = None) -> l
         row["metric"], row["value"] = metric, None if metric is None else step.metrics.get(metric)
         row |= _moves(answers[k - 1] if k else None, answers[k], "")
         row |= _moves(answers[0] if k else None, answers[k], "_since")
-        row |= _recovery(_history(workspace, step.number), metric, path[0])
+        row |= _recovery(documents.history(step.number), metric, path[0])
         rows.append(row)
+    return rows
+
+
+def epoch_rows(workspace: Workspace, number: int, metric: str | None = None, keep: Keep = anew) -> list[Row]:
+    """A row for each epoch of each training from the root on; epoch 0 is the model before it.
+
+    ``metric``: as in `path_rows`; where the epochs were not measured by it, by what they were chosen. ``value``: on the
+    data that epochs are chosen by. ``loss``: the mean training loss. ``seconds``: since the start of the training.
+    """
+    path, documents = workspace.steps.path(number), Documents(workspace, keep)
+    metric = metric or main_metric(path)
+    rows = []
+    for step in path:
+        history = documents.history(step.number)
+        if history is None or not history.trained:
+            continue
+        name = _told(history, metric)
+        values = dict(history.values(name))
+        rows += [
+            {"step": step.number, "epoch": row.epoch, "metric": name, "value": _finite(values.get(row.epoch)),
+             "loss": _finite(row.loss), "rate": row.rate, "seconds": row.seconds}
+            for row in history.epochs
+        ]  # fmt: skip
+    return rows
+
+
+def loss_rows(workspace: Workspace, number: int, keep: Keep = anew) -> list[Row]:
+    """The training loss of each training from the root on: ``at`` counts the steps of the optimiser."""
+    documents = Documents(workspace, keep)
+    rows = []
+    for step in workspace.steps.path(number):
+        history = documents.history(step.number)
+        if history is not None and history.trained:
+            loss = loss_fluctuation(history)
+            pairs = zip(loss.steps, loss.losses, strict=True)
+            rows += [{"step": step.number, "at": at, "loss": _finite(value)} for at, value in pairs]
     return rows
 
 
@@ -75,28 +127,39 @@ def class_rows(workspace: Workspace, number: int) -> list[Row]:
     return rows
 
 
-def confusion_rows(workspace: Workspace, number: int) -> list[Row]:
+def confusion_rows(workspace: Workspace, number: int, keep: Keep = anew) -> list[Row]:
     """A row for each step from the root on and each pair of a label and a prediction that occurs."""
-    rows = []
+    documents, rows = Documents(workspace, keep), []
     for step in workspace.steps.path(number):
-        text = workspace.document(step.number, "evaluation")
-        found = {} if text is None else json.loads(text)
-        if found.get("confusion") is None:
+        head, confusion = documents.head(step.number), documents.confusion(step.number)
+        if head is None or confusion is None:
             continue
-        names = {entry["index"]: entry["name"] for entry in found["classes"]}
-        confusion = np.asarray(found["confusion"])
         for i, j in np.argwhere(confusion).tolist():
-            label, prediction = names.get(i, str(i)), names.get(j, str(j))
-            rows.append({"step": step.number, "label": label, "prediction": prediction, "count": int(confusion[i, j])})
+            pair = {"label": head.names[i], "prediction": head.names[j]}
+            rows.append({"step": step.number, **pair, "count": int(confusion[i, j])})
     return rows
 
 
-def instance_rows(workspace: Workspace, before: int, after: int) -> list[Row]:
+def cell_rows(workspace: Workspace, number: int, label: int, prediction: int, keep: Keep = anew) -> list[Row]:
+    """A row for each step from the root on: labels of one class (by index) that were taken for another one.
+
+    ``count`` of ``of`` labels, and the ``share``; None where a step has no such figures.
+    """
+    documents, rows = Documents(workspace, keep), []
+    for step in workspace.steps.path(number):
+        count, of = documents.cell(step.number, label, prediction) or (None, None)
+        share = count / of if count is not None and of else None
+        rows.append({"step": step.number, "kind": step.kind, "count": count, "of": of, "share": share})
+    return rows
+
+
+def instance_rows(workspace: Workspace, before: int, after: int, keep: Keep = anew) -> list[Row]:
     """A row for each instance that came out differently: "degenerated", "improved", or "moved" from wrong to wrong.
 
     Raises DataError where the steps were not measured on the same data, StepNotFound, StoreDamaged.
     """
-    old, new = _predictions(workspace, before), _predictions(workspace, after)
+    documents = Documents(workspace, keep)
+    old, new = documents.predictions(before), documents.predictions(after)
     if old is None or new is None or not _alike(old, new):
         raise DataError(
             f"steps {before} and {after} were not measured on the same instances",
@@ -116,6 +179,46 @@ def instance_rows(workspace: Workspace, before: int, after: int) -> list[Row]:
     return rows
 
 
+def tree_rows(workspace: Workspace, number: int) -> list[Row]:
+    """A row for each step of the tree that a step belongs to, with all metrics that were measured of any of them.
+
+    Raises StepNotFound.
+    """
+    root = workspace.steps.get(number).root
+    steps = [step for step in workspace.steps.all() if step.root == root]
+    names = list(dict.fromkeys(name for step in steps for name in step.metrics))
+    return [
+        {"step": step.number, "parent": step.parent, "kind": step.kind, "name": step.name, "pinned": step.pinned}
+        | {name: step.metrics.get(name) for name in names}
+        for step in steps
+    ]
+
+
+def pareto_front(x: Sequence[float], y: Sequence[float], directions: tuple[str, str]) -> NDArray[np.bool_]:
+    """Which points no other one dominates: is as good in both and better in one.
+
+    ``directions``: "higher" or "lower" is better, of each axis; equal points are on the front together. Points that
+    are not finite are not on it. Raises OptionError for another direction.
+    """
+    for direction in directions:
+        if direction not in ("higher", "lower"):
+            raise OptionError(
+                f"a front has no direction {direction!r}", "Choose metrics of which more or less is better."
+            )
+    goods = [np.asarray(v, np.float64) * (1 if d == "higher" else -1) for v, d in zip((x, y), directions, strict=True)]
+    valid = np.flatnonzero(np.isfinite(goods[0]) & np.isfinite(goods[1]))
+    front = np.zeros(len(goods[0]), np.bool_)
+    order = valid[np.lexsort((-goods[1][valid], -goods[0][valid]))]  # best x first, and best y first among those
+    if not order.size:
+        return front
+    first, second = goods[0][order], goods[1][order]
+    best = np.concatenate([[-np.inf], np.maximum.accumulate(second)[:-1]])
+    leads = second > best
+    leader = np.maximum.accumulate(np.where(leads, np.arange(order.size), 0))
+    front[order] = (first == first[leader]) & (second == second[leader])
+    return front
+
+
 def compare_steps(workspace: Workspace, before: int, after: int) -> Row:
     """Two steps side by side: metrics, classes, and how many instances degenerated and improved."""
     old, new = workspace.steps.get(before), workspace.steps.get(after)
@@ -126,7 +229,8 @@ def compare_steps(workspace: Workspace, before: int, after: int) -> Row:
         for (name, cls), value in classes[1].items()
         if (name, cls) in classes[0] and name != "support"
     ]
-    moves = _moves(_predictions(workspace, before), _predictions(workspace, after), "")
+    documents = Documents(workspace)
+    moves = _moves(documents.predictions(before), documents.predictions(after), "")
     return {
         "before": before,
         "after": after,
@@ -163,11 +267,6 @@ def _costs(step: Step, root: Step) -> Row:
     return row
 
 
-def _predictions(workspace: Workspace, number: int) -> Arrays | None:
-    blob = workspace.steps.documents(number).get("predictions")
-    return None if blob is None else predictions_of(workspace.blobs, blob)
-
-
 def _alike(old: Arrays, new: Arrays) -> bool:
     """Whether two steps were measured on the same instances, as far as their labels tell."""
     if "right" not in old or "right" not in new or old["right"].shape != new["right"].shape:
@@ -187,9 +286,13 @@ def _moves(old: Arrays | None, new: Arrays | None, suffix: str) -> Row:
     }
 
 
-def _history(workspace: Workspace, number: int) -> History | None:
-    text = workspace.document(number, "history")
-    return None if text is None else History.from_dict(json.loads(text))
+def _told(history: History, metric: str | None) -> str:
+    """The metric that the epochs of a training are told by."""
+    return metric if metric is not None and history.values(metric) else history.chosen or "loss"
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else value
 
 
 def _recovery(history: History | None, metric: str | None, root: Step) -> Row:
@@ -201,9 +304,9 @@ def _recovery(history: History | None, metric: str | None, root: Step) -> Row:
     )  # fmt: skip
     if history is None or not history.trained:
         return row
-    name = metric if metric is not None and history.values(metric) else None
+    name = _told(history, metric)
     try:
-        capability = recovery_capability(history, name, root.metrics.get(name or history.chosen))
+        capability = recovery_capability(history, name, root.metrics.get(name))
         cost = recovery_cost(history, name)
     except DataError:  # neither the metric nor the loss of any epoch is known
         return row
@@ -214,4 +317,4 @@ def _recovery(history: History | None, metric: str | None, root: Step) -> Row:
         f"cost_{key}": getattr(cost, key)
         for key in ("epochs", "steps", "seconds", "until_epoch", "until_step", "until_seconds")
     }
-    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
+    return {key: _finite(value) if isinstance(value, float) else value for key, value in row.items()}

@@ -27,6 +27,11 @@ JobAction = Callable[[Workspace, int, Mapping[str, Any], Progress, Callable[[], 
 EXTRA: Mapping[str, str] = {
     "auto": "onnxprune.automatic.action:auto",
     "repeat": "onnxprune.automatic.repeats:repeat",
+    "score": "onnxprune.guidance.action:score",
+    "instability": "onnxprune.guidance.action:instability",
+    "scan": "onnxprune.guidance.action:scan",
+    "activity": "onnxprune.guidance.action:activity",
+    "measure": "onnxprune.workspace.measuring:measure",
 }
 MANY = frozenset({"auto", "repeat"})
 

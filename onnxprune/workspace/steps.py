@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from onnxprune.errors import StepNotFound, WorkspaceError
+from onnxprune.errors import StaleDraft, StepNotFound, WorkspaceError
 from onnxprune.workspace.database import Database
 from onnxprune.workspace.values import Entry, NewStep, Step
 
@@ -19,6 +19,8 @@ COLUMNS = (
     "SELECT number, parent, root, kind, created, seconds, model, model_hash, plan, dataset, seed, command, promise, "
     "versions, name, note, pinned, trashed, damaged, metrics FROM step JOIN label ON label.step = step.number"
 )
+
+REVISION = "SELECT coalesce(max(number), 0), count(*), coalesce(sum(undone), 0) FROM entry WHERE step = ?"
 
 
 class Steps:
@@ -190,14 +192,24 @@ class Steps:
 
 
 class Drafts:
-    """Edits of a step that are not applied yet, each of which can be undone and done again."""
+    """Edits of a step that are not applied yet, each of which can be undone and done again.
+
+    Whoever changes a draft may say which one they saw (``expected``, a `revision`): StaleDraft is raised where it is
+    another one by now, and nothing is changed.
+    """
 
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    def add(self, step: int, edit: Mapping[str, Any]) -> Entry:
+    def revision(self, step: int) -> str:
+        """A text that is another one after every change of the draft of a step."""
+        found = self.database.row(REVISION, step)
+        return _revision(step, found)
+
+    def add(self, step: int, edit: Mapping[str, Any], expected: str | None = None) -> Entry:
         """A new edit; what was undone before it is gone."""
         with self.database.writing() as connection:
+            _check(connection, step, expected)
             connection.execute("DELETE FROM entry WHERE step = ? AND undone", (step,))
             place = connection.execute("SELECT coalesce(max(place), 0) + 1 FROM entry WHERE step = ?", (step,))
             values = (step, int(place.fetchone()[0]), time.time(), json.dumps(dict(edit)))
@@ -212,25 +224,39 @@ class Drafts:
             for r in rows
         ]
 
-    def undo(self, step: int) -> Entry | None:
+    def undo(self, step: int, expected: str | None = None) -> Entry | None:
         """Undo the last edit that holds; None where there is none."""
-        return self._move(step, "SELECT max(place) FROM entry WHERE step = ? AND NOT undone", undone=True)
+        return self._move(step, "SELECT max(place) FROM entry WHERE step = ? AND NOT undone", expected, undone=True)
 
-    def redo(self, step: int) -> Entry | None:
+    def redo(self, step: int, expected: str | None = None) -> Entry | None:
         """Do the first edit that was undone again; None where there is none."""
-        return self._move(step, "SELECT min(place) FROM entry WHERE step = ? AND undone", undone=False)
+        return self._move(step, "SELECT min(place) FROM entry WHERE step = ? AND undone", expected, undone=False)
 
-    def clear(self, step: int) -> None:
+    def clear(self, step: int, expected: str | None = None) -> None:
         """Forget the draft, as when it has become a step."""
         with self.database.writing() as connection:
+            _check(connection, step, expected)
             connection.execute("DELETE FROM entry WHERE step = ?", (step,))
 
-    def _move(self, step: int, query: str, *, undone: bool) -> Entry | None:
+    def _move(self, step: int, query: str, expected: str | None, *, undone: bool) -> Entry | None:
         with self.database.writing() as connection:
+            _check(connection, step, expected)
             place = connection.execute(query, (step,)).fetchone()[0]
             if place is not None:
                 connection.execute("UPDATE entry SET undone = ? WHERE step = ? AND place = ?", (undone, step, place))
         return None if place is None else next(e for e in self.entries(step) if e.place == place)
+
+
+def _revision(step: int, found: sqlite3.Row | None) -> str:
+    """Numbers are never used again, and what is undone are the last ones: three numbers tell any two drafts apart."""
+    newest, count, undone = (0, 0, 0) if found is None else tuple(found)
+    return f"{step}-{newest}-{count}-{undone}"
+
+
+def _check(connection: sqlite3.Connection, step: int, expected: str | None) -> None:
+    """Raise StaleDraft where the draft is not the expected one."""
+    if expected is not None and expected != _revision(step, connection.execute(REVISION, (step,)).fetchone()):
+        raise StaleDraft(f"the draft of step {step} was changed elsewhere", "Look at it as it is now, and try again.")
 
 
 def _add_measured(

@@ -198,11 +198,12 @@ class Workspace:
 
     # -- recording ---------------------------------------------------------------------------------------------------
 
-    def add(self, new: NewStep, *, applied: int | None = None) -> Step:
+    def add(self, new: NewStep, *, applied: int = 0) -> Step:
         """Record a step whose blobs are written, in one transaction.
 
-        ``applied``: the step whose draft it carries out, which is empty then. Raises StepNotFound, StoreDamaged for a
-        blob that is not there, WorkspaceError where nothing may be recorded.
+        ``applied``: the number of the last entry of its parent's draft that it carries out; those up to it are gone
+        then. Raises StepNotFound, StoreDamaged for a blob that is not there, WorkspaceError where nothing may be
+        recorded.
         """
         self.check_writable()
         if self._tags is not None:
@@ -215,8 +216,8 @@ class Workspace:
                 raise StoreDamaged(f"{self.blobs.path(blob)} is not there", "Write the blob before the step.")
         with self.database.writing() as connection:
             number = self.steps.insert(connection, new)
-            if applied is not None:
-                connection.execute("DELETE FROM entry WHERE step = ?", (applied,))
+            if applied:
+                connection.execute("DELETE FROM entry WHERE step = ? AND number <= ?", (new.parent, applied))
         return self.steps.get(number)
 
     @contextmanager
@@ -262,8 +263,7 @@ class Workspace:
 
         Returns the files. Raises ModelSaveError, WorkspaceError, StoreDamaged.
         """
-        step, target = self.steps.get(number), Path(folder)
-        model, plan = self.model(number), self.plan(number)
+        target, model, plan = Path(folder), self.model(number), self.plan(number)
         try:
             target.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -278,14 +278,15 @@ class Workspace:
         files.append(target / "report.json")
         try:
             with replacing(files[-1]) as file:
-                file.write(dumps(self._report(step)))
+                file.write(self.report(number))
         except OSError as error:
             raise WorkspaceError(f"{files[-1]}: cannot be written: {error}", "Name another folder.") from error
         return tuple(files)
 
-    def _report(self, step: Step) -> dict[str, Any]:
-        """Everything that is known about a step, with the command lines from the root on."""
-        return {
+    def report(self, number: int) -> bytes:
+        """Everything that is known about a step, with the command lines from the root on, as JSON."""
+        step = self.steps.get(number)
+        found = {
             **{key: value for key, value in vars(step).items() if key not in ("trashed", "damaged", "pinned")},
             "classes": [
                 {"metric": name, "class": cls, "value": value}
@@ -293,6 +294,7 @@ class Workspace:
             ],
             "path": [{"step": s.number, "kind": s.kind, "command": s.command} for s in self.steps.path(step.number)],
         }
+        return dumps(found)
 
     def gc(self, grace: float = GRACE) -> tuple[int, int]:
         """Take away blobs that no step names and that are older than ``grace`` seconds; how many, and their bytes.

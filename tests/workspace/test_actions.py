@@ -217,6 +217,20 @@ class TestDrafts:
             do(workspace, "edit", 1)
 
 
+def test_what_is_drafted_while_a_draft_is_applied_stays(workspace: Workspace) -> None:
+    workspace.drafts.add(1, {"group": "conv1", "remove": [0]})
+
+    def progress(stage: str, *_: int) -> None:
+        if stage == "recording":
+            workspace.drafts.add(1, {"group": "conv1", "remove": [1]})
+
+    made = ACTIONS["edit"](workspace, 1, {}, progress, lambda: False)
+    assert [entry.edit["remove"] for entry in workspace.drafts.entries(1)] == [[1]]
+    plan = workspace.plan(made.number)
+    assert plan is not None
+    assert plan.units["conv1"].tolist() == [0]
+
+
 @pytest.mark.parametrize(("action", "options"), [("prune", {"ratio": 0.5}), ("fine-tune", {"epochs": 3})])
 def test_cancelled_work_leaves_nothing(workspace: Workspace, action: str, options: dict[str, Any]) -> None:
     workspace.measure(1)

@@ -142,7 +142,7 @@ def test_the_schema_is_what_the_migrations_come_to(database: Database) -> None:
         "step", "step_by_parent", "label", "metric", "document", "entry",
         "step_stays", "metric_stays", "document_stays",
         "file", "pair", "job", "job_by_state", "job_by_step", "job_by_result", "job_by_again", "job_stays", "line",
-        "line_by_job", "kept", "preview",
+        "line_by_job", "kept", "kept_by_blob", "preview", "setting",
     }  # fmt: skip
     assert database.rows("PRAGMA user_version")[0][0] == VERSION == len(MIGRATIONS)
 

@@ -1,0 +1,156 @@
+// Keys of the page, their list, and the tour.
+"use strict";
+(function () {
+  const shared = (window.onnxprune = window.onnxprune || {});
+  let pointer = null; // the panel under the pointer
+
+  document.addEventListener("pointerover", function (event) {
+    pointer = (event.target.closest && event.target.closest(".panel")) || null;
+  });
+
+  function press(name) {
+    const button = document.getElementById(name);
+    if (button && !button.disabled) button.click();
+  }
+
+  function find() {
+    const input = document.getElementById("find-text");
+    if (!input) return;
+    input.focus();
+    input.select();
+  }
+
+  function help() {
+    const dialog = document.getElementById("keys");
+    if (dialog && !dialog.open) dialog.showModal();
+  }
+
+  let walks = 0;
+  function walk(by) {
+    shared.send("shell-walk", { by: by, count: (walks += 1) });
+  }
+
+  function writing(target) {
+    return target.closest && target.closest("input, textarea, select, [contenteditable=true], [role=combobox]");
+  }
+
+  function back() {
+    if (shared.touring()) return shared.endTour();
+    if (shared.openDrawer()) return shared.openTab("drawer", null);
+    if (shared.maximised()) return shared.maximise(null);
+    return undefined;
+  }
+
+  document.addEventListener("keydown", function (event) {
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    const control = event.ctrlKey || event.metaKey;
+    const inField = writing(event.target);
+    if (control && !event.altKey) {
+      if (key === "f" && document.getElementById("desk")) find();
+      else if (key === "z" && !inField) press(event.shiftKey ? "top-redo" : "top-undo");
+      else if (key === "y" && !inField) press("top-redo");
+      else return;
+      event.preventDefault();
+      return;
+    }
+    if (event.altKey || control || event.defaultPrevented) return;
+    if (key === "Escape") {
+      if (document.querySelector("dialog[open]")) return; // closes by itself
+      if (event.target.id === "find-text") event.target.blur();
+      else back();
+      return;
+    }
+    if (inField || document.querySelector("dialog[open]")) return;
+    const does = {
+      "/": find,
+      "?": help,
+      "[": () => walk(-1),
+      "]": () => walk(1),
+      m: () => shared.maximise(shared.maximised() || (event.target.closest && event.target.closest(".panel")) || pointer),
+    }[key];
+    if (!does) return;
+    event.preventDefault();
+    does();
+  });
+
+  document.addEventListener("click", function (event) {
+    const on = (selector) => event.target.closest && event.target.closest(selector);
+    if (on("#top-help")) help();
+    else if (on("#keys-close") || event.target.id === "keys") document.getElementById("keys").close();
+    else if (on("#keys-tour")) {
+      document.getElementById("keys").close();
+      tour(0);
+    } else if (on(".tour-skip")) shared.endTour();
+    else if (on(".tour-next")) tour(stop + 1);
+  });
+
+  // -- the tour ------------------------------------------------------------------------------------------------------
+
+  let stop = -1;
+
+  function cards() {
+    return [...document.querySelectorAll(".tour-card")];
+  }
+
+  shared.touring = () => stop >= 0;
+
+  shared.endTour = function () {
+    stop = -1;
+    shared.kept("toured", "yes");
+    document.getElementById("tour").hidden = true;
+    cards().forEach((card) => (card.hidden = true));
+  };
+
+  function place() {
+    const card = cards()[stop];
+    const target = card && document.querySelector(card.dataset.target);
+    const light = document.querySelector(".tour-light");
+    if (!card || !target || !light) return;
+    const box = target.getBoundingClientRect();
+    const gap = 6;
+    light.style.left = box.left - gap + "px";
+    light.style.top = box.top - gap + "px";
+    light.style.width = box.width + 2 * gap + "px";
+    light.style.height = box.height + 2 * gap + "px";
+    const size = card.getBoundingClientRect();
+    const room = { width: window.innerWidth, height: window.innerHeight };
+    const far = 16;
+    let left = box.right + far;
+    let top = box.top;
+    if (box.height < 80) {
+      left = box.left;
+      top = box.bottom + far;
+    } else if (left + size.width > room.width) {
+      left = box.left + (box.width - size.width) / 2;
+      top = box.bottom - size.height - far;
+    }
+    card.style.left = Math.max(far, Math.min(room.width - size.width - far, left)) + "px";
+    card.style.top = Math.max(far, Math.min(room.height - size.height - far, top)) + "px";
+  }
+
+  function tour(number) {
+    const all = cards();
+    if (number >= all.length) return shared.endTour();
+    stop = number;
+    if (shared.maximised()) shared.maximise(null);
+    document.getElementById("tour").hidden = false;
+    all.forEach((card, index) => (card.hidden = index !== number));
+    place();
+    all[number].querySelector(".tour-next").focus();
+    return undefined;
+  }
+
+  window.addEventListener("resize", place);
+
+  // The page is made by the renderer after this file ran.
+  const waiting = new MutationObserver(function () {
+    const page = document.getElementById("page");
+    if (!page) return;
+    waiting.disconnect();
+    shared.restoreSizes();
+    if (page.dataset.demo === "yes" && !shared.kept("toured") && document.getElementById("tour")) {
+      window.requestAnimationFrame(() => tour(0));
+    }
+  });
+  waiting.observe(document.documentElement, { childList: true, subtree: true });
+})();

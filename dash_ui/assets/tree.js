@@ -1,0 +1,266 @@
+/* The tree: bars and outlines in pixels, clicks with Shift, arrow keys, and the estimator that is dragged. */
+(function () {
+  "use strict";
+
+  const BOX = 20, BAR = 46, NEAR = 26, OFFSET = 4;
+  const now = { selection: {}, base: null, zoomed: false, view: null, points: null, units: null };
+
+  const plot = () => document.querySelector("#tree-graph .js-plotly-plot");
+  const tell = (id, data) => window.dash_clientside.set_props(id, { data });
+
+  /* What is seen at the moment: ranges, and pixels of the plot. */
+  function seen(meta) {
+    const gd = plot(), full = gd && gd._fullLayout;
+    const box = document.getElementById("tree-graph");
+    const width = full && full.xaxis ? full.xaxis._length : Math.max(200, (box ? box.clientWidth : 400) - 70);
+    const height = full && full.yaxis ? full.yaxis._length : Math.max(200, (box ? box.clientHeight : 500) - 20);
+    const x = now.zoomed && full ? full.xaxis.range : meta.ranges.x;
+    const y = now.zoomed && full ? full.yaxis.range : meta.ranges.y;
+    return { across: (x[1] - x[0]) / width, up: (y[1] - y[0]) / height };
+  }
+
+  function segments(meta, view) {
+    const free = 1 / view.across - BOX - 8;
+    const lines = { tracks: [[], []], quality: [[], []], left: [[], []] };
+    if (free < 8) return lines;
+    const length = Math.min(BAR, free) * view.across, start = (BOX / 2 + 2) * view.across;
+    const add = (line, x, size, y) => { line[0].push(x, x + size, null); line[1].push(y, y, null); };
+    for (const [x, y, quality, left] of meta.bars) {
+      for (const [share, at, name] of [[quality, y + OFFSET * view.up, "quality"], [left, y - OFFSET * view.up, "left"]]) {
+        if (share === null) continue;
+        add(lines.tracks, x + start, length, at);
+        add(lines[name], x + start, length * share, at);
+      }
+    }
+    return lines;
+  }
+
+  /* The figure for the browser: the server's, with bars for this zoom, outlines, and what the filter leaves. */
+  function draw(base, selection, relayout, filter, fit) {
+    if (!base || !base.layout) return window.dash_clientside.no_update;
+    const triggered = (window.dash_clientside.callback_context.triggered || []).map((t) => t.prop_id);
+    const meta = base.layout.meta, traces = meta.traces;
+    if (triggered.some((t) => t.startsWith("tree-fit")) || (now.base && now.base.layout.uirevision !== base.layout.uirevision)) {
+      now.zoomed = false;
+    } else if (triggered.some((t) => t.includes("relayoutData")) && relayout) {
+      if ("xaxis.range[0]" in relayout || "xaxis.range" in relayout || "yaxis.range[0]" in relayout) now.zoomed = true;
+      if (relayout["xaxis.autorange"]) now.zoomed = false;
+    }
+    now.base = base;
+    now.selection = selection || {};
+    const view = seen(meta), data = base.data.slice();
+    now.view = view;
+    const lines = segments(meta, view);
+    for (const name of ["tracks", "quality", "left"]) {
+      data[traces[name]] = { ...data[traces[name]], x: lines[name][0], y: lines[name][1] };
+    }
+    const size = Math.max(4, Math.min(BOX, 0.8 / view.across));
+    const words = (filter || "").trim().toLowerCase();
+    const opacity = meta.words.map((text, k) => (words && !text.includes(words) ? 0.15 : meta.faded[k] ? 0.45 : 1));
+    const boxes = data[traces.boxes];
+    data[traces.boxes] = {
+      ...boxes,
+      mode: size < 15 ? "markers" : "markers+text",
+      marker: {
+        ...boxes.marker, size, opacity,
+        color: size < 15 ? boxes.marker.line.color : boxes.marker.color,
+      },
+      textfont: { ...boxes.textfont, size: boxes.text.length && size < 18 ? 9 : boxes.textfont.size },
+    };
+    const outline = (name, step, more) => {
+      const place = step === null || step === undefined ? null : meta.places[String(step)];
+      const trace = data[traces[name]];
+      data[traces[name]] = {
+        ...trace, x: place ? [place[0]] : [], y: place ? [place[1]] : [], marker: { ...trace.marker, size: size + more },
+      };
+    };
+    outline("other", now.selection.other, 9);
+    outline("halo", now.selection.step, 9);
+    outline("selected", now.selection.step, 3);
+    requestAnimationFrame(() => { attach(0); place(); });
+    return { data, layout: { ...base.layout, uirevision: `${base.layout.uirevision}-${fit || 0}` } };
+  }
+
+  function select(step, compare) {
+    if (step === null || step === undefined) return;
+    const change = compare ? { other: now.selection.other === step ? null : step } : { step };
+    tell("selection", { ...now.selection, ...change });
+  }
+
+  /* Plotly's own event, because Dash does not tell of a second click on the same node, nor of Shift. */
+  function attach(tries) {
+    const gd = plot();
+    if (!gd || !gd.on) {
+      if (tries < 40) setTimeout(() => attach(tries + 1), 50);
+      return;
+    }
+    if (gd.dataset.tree) return;
+    gd.dataset.tree = "on";
+    gd.on("plotly_click", (event) => {
+      const point = event.points && event.points.find((p) => p.customdata !== undefined);
+      if (point) select(point.customdata, event.event && event.event.shiftKey);
+    });
+    gd.on("plotly_relayout", place);
+    gd.on("plotly_relayouting", place);
+  }
+
+  /* Up: the parent; down: the first child; left and right: the neighbour at about this height. */
+  function neighbour(key) {
+    const { places, parents } = now.base.layout.meta, at = now.selection.step;
+    if (!(String(at) in places)) return null;
+    if (key === "ArrowUp") return parents[at];
+    const numbers = Object.keys(places).map(Number);
+    if (key === "ArrowDown") return numbers.find((n) => parents[n] === at);
+    const side = key === "ArrowLeft" ? -1 : 1, [x, y] = places[at];
+    let best = null, least = Infinity;
+    for (const n of numbers) {
+      const across = (places[n][0] - x) * side;
+      if (across <= 0) continue;
+      const far = across / now.view.across + Math.abs(places[n][1] - y) / now.view.up;
+      if (far < least) { least = far; best = n; }
+    }
+    return best;
+  }
+
+  document.addEventListener("keydown", (event) => {
+    if (!now.base || !document.activeElement || !document.activeElement.closest("#tree-keys")) return;
+    if (!event.key.startsWith("Arrow") || document.activeElement.closest("#tree-estimator")) return;
+    const next = neighbour(event.key);
+    event.preventDefault();
+    select(next, event.shiftKey);
+  });
+
+  /* ---- the estimator ------------------------------------------------------------------------------------------- */
+
+  /* The estimate at a number of units: between two known counts each figure changes linearly. */
+  function estimate(points, units) {
+    if (!points || !points.length) return null;
+    let k = points.findIndex((p) => p.units <= units);
+    if (k === -1) k = points.length - 1;
+    const low = points[k], high = points[Math.max(0, k - 1)];
+    const t = high.units === low.units ? 0 : (units - low.units) / (high.units - low.units);
+    const found = { units, between: [high.step, low.step] };
+    for (const name of ["value", "low", "high", "parameters", "macs"]) {
+      const a = low[name], b = high[name];
+      found[name] = a === null || b === null || a === undefined || b === undefined ? null : a + t * (b - a);
+    }
+    return found;
+  }
+
+  const short = (value) => {
+    if (value === null) return "–";
+    for (const [size, prefix] of [[1e9, " G"], [1e6, " M"], [1e3, " k"]]) {
+      if (Math.abs(value) >= size) return Number((value / size).toPrecision(3)) + prefix;
+    }
+    return String(Math.round(value));
+  };
+  const figure = (value, info) => {
+    if (value === null) return "–";
+    return info.percent ? `${(100 * value).toFixed(1)} %` : `${Number(value.toPrecision(4))}${info.unit ? " " + info.unit : ""}`;
+  };
+
+  function estimator(stored) {
+    now.points = stored && stored.points && stored.points.length > 1 ? stored : null;
+    const knob = document.getElementById("tree-estimator");
+    if (!now.points) { knob.hidden = true; return window.dash_clientside.no_update; }
+    const { points } = now.points, most = points[0].units, least = points[points.length - 1].units;
+    if (now.units === null || now.units > most || now.units < least || now.from !== now.points.step) {
+      now.units = Math.round(stored.start);
+      now.from = now.points.step;
+    }
+    knob.hidden = false;
+    knob.setAttribute("aria-valuemin", least);
+    knob.setAttribute("aria-valuemax", most);
+    requestAnimationFrame(place);
+    return window.dash_clientside.no_update;
+  }
+
+  function move(units) {
+    const { points } = now.points;
+    now.units = Math.round(Math.min(points[0].units, Math.max(points[points.length - 1].units, units)));
+    place();
+  }
+
+  /* Put the knob where its count is on the axis, and say what is estimated there. */
+  function place() {
+    const knob = document.getElementById("tree-estimator"), gd = plot();
+    if (!knob || !now.points || !gd || !gd._fullLayout || !gd._fullLayout.yaxis || !now.base) return;
+    const full = gd._fullLayout, found = estimate(now.points.points, now.units), info = now.points;
+    const spot = now.base.layout.meta.places[String(info.step)];
+    const y = full._size.t + full.yaxis.d2p(now.units);
+    const x = full._size.l + (spot ? full.xaxis.d2p(spot[0]) : full.xaxis._length / 2);
+    const inside = y > full._size.t - 4 && y < full._size.t + full.yaxis._length + 4;
+    knob.style.visibility = inside ? "visible" : "hidden";
+    knob.style.top = `${y}px`;
+    knob.style.left = `${Math.min(Math.max(x, full._size.l + 10), full._size.l + full.xaxis._length - 10)}px`;
+    knob.classList.toggle("flip", x > full._size.l + full.xaxis._length * 0.5);
+    knob.setAttribute("aria-valuenow", now.units);
+    const set = (name, text) => { document.getElementById(`tree-estimator-${name}`).textContent = text; };
+    const band = found.low === null || found.high === null ? "" : ` (${figure(found.low, info)} to ${figure(found.high, info)})`;
+    const root = info.root;
+    set("units", `${now.units.toLocaleString("en")} ${info.noun}`);
+    set("value", found.value === null ? "not known here" : `about ${figure(found.value, info)}${band}`);
+    set("parameters", found.parameters === null ? "–" : `${short(found.parameters)} (${(100 * found.parameters / root.parameters).toFixed(0)} %)`);
+    set("macs", found.macs === null ? "–" : `${short(found.macs)} (${(100 * found.macs / root.macs).toFixed(0)} %)`);
+    const go = document.getElementById("tree-estimator-go");
+    go.textContent = `Prune to ${now.units.toLocaleString("en")}`;
+    go.disabled = !(now.units < info.units);
+    go.title = go.disabled ? `Step ${info.step} has ${info.units} already: drag further down.` : `Remove ${info.units - now.units} ${info.noun} of step ${info.step}`;
+    knob.setAttribute("aria-valuetext", `${now.units} ${info.noun}, ${info.metric} ${figure(found.value, info)}`);
+  }
+
+  document.addEventListener("pointerdown", (event) => {
+    const knob = event.target.closest && event.target.closest("#tree-estimator .knob");
+    if (!knob || !now.points) return;
+    event.preventDefault();
+    knob.parentElement.focus();
+    knob.setPointerCapture(event.pointerId);
+    const drag = (e) => {
+      const gd = plot(), box = gd.getBoundingClientRect();
+      move(gd._fullLayout.yaxis.p2d(e.clientY - box.top - gd._fullLayout._size.t));
+    };
+    const end = () => { knob.removeEventListener("pointermove", drag); knob.removeEventListener("pointerup", end); };
+    knob.addEventListener("pointermove", drag);
+    knob.addEventListener("pointerup", end);
+  });
+
+  document.addEventListener("keydown", (event) => {
+    if (!now.points || !document.activeElement || document.activeElement.id !== "tree-estimator") return;
+    const by = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1, PageUp: 10, PageDown: -10 }[event.key];
+    if (by === undefined) return;
+    event.preventDefault();
+    move(now.units + by * (event.shiftKey ? 10 : 1));
+  });
+
+  function wanted(clicks) {
+    if (!clicks || !now.points) return window.dash_clientside.no_update;
+    const { step, units } = now.points;
+    return { step, units: now.units, of: units, ratio: 1 - now.units / units, asked: clicks };
+  }
+
+  /* ---- small things ---------------------------------------------------------------------------------------------- */
+
+  function copy(clicks, command) {
+    if (clicks && command) {
+      const old = () => {
+        const area = document.createElement("textarea");
+        area.value = command;
+        document.body.appendChild(area);
+        area.select();
+        document.execCommand("copy");
+        area.remove();
+      };
+      if (navigator.clipboard) navigator.clipboard.writeText(command).catch(old);
+      else old();
+      tell("toast", { kind: "done", text: "The command line is copied.", hint: command });
+    }
+    return window.dash_clientside.no_update;
+  }
+
+  function compare(clicks, selection) {
+    if (!clicks || !selection || selection.step === null) return window.dash_clientside.no_update;
+    return { ...selection, other: selection.other === selection.step ? null : selection.step };
+  }
+
+  window.dash_clientside = Object.assign({}, window.dash_clientside, { tree: { draw, estimator, wanted, copy, compare, estimate } });
+})();

@@ -1,0 +1,152 @@
+"""The draft of a step as views need it: what goes and why, what would be left, and where to put the threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dash_ui.desk import Desk
+from dash_ui.rows.units import NotMeasured, Units, source_of
+from onnxprune.allocate.balance import cells_of
+from onnxprune.cost import CostModel, example_graph
+from onnxprune.workspace.drafting import DraftState, draft_state
+from onnxprune.workspace.edits import check_edit
+from onnxprune.workspace.values import Step
+from onnxprune.workspace.workspace import Workspace
+
+__all__ = ["PRESETS", "draft_of", "estimate", "payload", "presets"]
+
+PRESETS = (0.1, 0.2, 0.3, 0.5)
+
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+
+def draft_of(
+    desk: Desk, workspace: Workspace, step: Step, more: Sequence[Mapping[str, Any]] = ()
+) -> tuple[DraftState, str]:
+    """What the draft of a step comes to, with ``more`` entries after it, and the revision that it has.
+
+    An entry whose scores are not kept any longer is left out, and ``notes`` tell. Raises OptionError, GroupNotFound.
+    """
+    model, coupling = desk.analysis(workspace, step)
+    revision = workspace.drafts.revision(step.number)
+    edits = [entry.edit for entry in workspace.drafts.entries(step.number) if not entry.undone]
+    cells = desk.kept.get(("cells", step.model_hash), lambda: cells_of(coupling)) if coupling.constraints else None
+    source, lost = source_of(desk, workspace, step), []
+    for edit in (*edits, *more):
+        check_edit(edit)
+        if "criterion" in edit:
+            try:
+                source(edit)
+            except NotMeasured:
+                lost.append(edit)
+    held = [edit for edit in (*edits, *more) if edit not in lost]
+    state = draft_state(model, coupling, held, source, cells)
+    if lost:
+        names = ", ".join(dict.fromkeys(str(edit["criterion"]) for edit in lost))
+        told = f"{len(lost)} entries by {names} do not count: the scores are not kept for this step"
+        state = DraftState(**{**_fields(state), "notes": (*state.notes, told)})
+    return state, revision
+
+
+def _fields(state: DraftState) -> dict[str, Any]:
+    return {name: getattr(state, name) for name in state.__dataclass_fields__}
+
+
+def payload(units: Units, state: DraftState, revision: str) -> dict[str, Any]:
+    """For the browser: numbers of units in the order of ``units``, of groups in theirs.
+
+    ``threshold``: of the draft, where it is on the criterion and scale that are shown, else None and ``other`` says
+    what it is.
+    """
+    places = {group.name: number for number, group in enumerate(units.groups)}
+    entry = state.threshold
+    shown = entry is not None and _same(units, entry)
+    return {
+        "key": units.key,
+        "revision": revision,
+        "threshold": entry["threshold"] if entry is not None and shown else None,
+        "other": "" if entry is None or shown else threshold_words(entry),
+        "gone": _numbers(units, state.gone),
+        "fixed": _numbers(units, state.fixed),
+        "automatic": _numbers(units, state.automatic),
+        "removed": _numbers(units, state.by_hand),
+        "restored": _numbers(units, state.restored),
+        "locked": [places[name] for name in state.locked],
+        "shares": {str(places[name]): share for name, share in state.shares.items()},
+        "notes": list(state.notes),
+        "presets": presets(units, state.locked | set(state.shares)),
+    }
+
+
+def _same(units: Units, entry: Mapping[str, Any]) -> bool:
+    same = units.entry(float(entry["threshold"]))
+    return {"scale": "score", **entry, "scores": entry.get("scores")}.items() >= {"scores": None, **same}.items()
+
+
+def threshold_words(entry: Mapping[str, Any]) -> str:
+    """A threshold in a few words."""
+    scale = entry.get("scale", "score")
+    return f"{entry['criterion']} below {float(entry['threshold']):.4g}" + ("" if scale == "score" else f" ({scale})")
+
+
+def _numbers(units: Units, masks: Mapping[str, Mask]) -> list[int]:
+    found: list[int] = np.flatnonzero(units.mask(masks)).tolist()
+    return found
+
+
+def presets(units: Units, left_alone: frozenset[str] | set[str] = frozenset()) -> dict[str, float | None]:
+    """Thresholds worth a button: PRESETS shares of the units, those that score 0 ("dead"), and the "knee".
+
+    ``left_alone``: groups that thresholds do not touch. None where a button would do nothing. The knee is the place
+    where the sorted scores, as shares of the largest, lie deepest below the straight line from the lowest to the
+    largest: beyond it each further unit costs visibly more.
+    """
+    alone = np.array([group.name in left_alone for group in units.groups], np.bool_)
+    values = np.sort(units.x[np.isfinite(units.x) & ~alone[units.group]]) if alone.size else np.zeros(0)
+    found: dict[str, float | None] = {f"{share:.0%}": _above(values, round(share * values.size)) for share in PRESETS}
+    raw = units.flat(units.scores)
+    dead = units.x[(raw == 0) & ~alone[units.group]] if alone.size else np.zeros(0)
+    found["dead"] = _above(values, int(np.searchsorted(values, dead.max(), "right"))) if dead.size else None
+    found["knee"] = _above(values, _knee(values))
+    return found
+
+
+def _above(values: Floats, count: int) -> float | None:
+    """The threshold below which the first ``count`` of the sorted values are, fewer where the next one is equal."""
+    if not 0 < count < values.size:
+        return None
+    below = np.searchsorted(values, values[count], "left")
+    return float(values[count]) if below else None
+
+
+def _knee(values: Floats) -> int:
+    if values.size < 3 or values[-1] <= values[0]:
+        return 0
+    height = (values - values[0]) / (values[-1] - values[0])
+    return int(np.argmax(np.linspace(0, 1, values.size) - height))
+
+
+def estimate(desk: Desk, workspace: Workspace, step: Step, state: DraftState) -> dict[str, Any]:
+    """What would be left of the model, from shapes alone: the content of the store ESTIMATE."""
+    model, coupling = desk.analysis(workspace, step)
+    costs = desk.kept.get(
+        ("costs", step.model_hash), lambda: CostModel(coupling, example_graph(model, dict(coupling.options.shapes)))
+    )
+    after = costs.after({name: np.flatnonzero(gone) for name, gone in state.gone.items()})
+    return {
+        "units": state.units,
+        "of": coupling.units,
+        "parameters_left": after.parameters,
+        "parameters_of": costs.before.parameters,
+        "macs_left": after.macs,
+        "macs_of": costs.before.macs,
+        "bytes_left": after.bytes,
+        "bytes_of": costs.before.bytes,
+        "accuracy": None,
+        "accuracy_kind": None,
+    }

@@ -1,0 +1,148 @@
+"""What the tabs of the statistics have in common on the page: their frame, their step, and what to compare it with.
+
+Each tab has a store ``NAME-focus`` that the browser fills with the selected steps, only while the tab is open and only
+when they changed; the tab's callbacks listen to it, so that a closed tab computes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dash_ag_grid
+from dash import ClientsideFunction, Dash, Input, Output, State, dcc, html
+from dash.development.base_component import Component
+
+from dash_ui import ids
+from dash_ui.desk import Desk
+from dash_ui.parts import empty, graph, problem
+from dash_ui.rows.statistics import Focus, Standing, focus_of, keep_of, step_options
+from onnxprune.workspace.evaluations import Documents
+from onnxprune.workspace.workspace import Workspace
+
+__all__ = ["choice", "column", "csv_button", "frame", "panel", "plot", "register", "shown", "table"]
+
+SHARE, COUNT, POINTS, SIGNED = "statShare", "statCount", "statPoints", "statSigned"
+
+
+def frame(name: str, tools: Sequence[Component], body: Sequence[Component], *, compares: bool = True) -> html.Div:
+    """A tab: what it is compared with and its tools above, and below them its panels or why there are none."""
+    compare = [
+        html.Label("compared with", htmlFor=f"{name}-other", className="stat-word"),
+        dcc.Dropdown(id=f"{name}-other", clearable=False, className="stat-other", placeholder="no other step"),
+        dcc.Store(id=f"{name}-other-shown"),
+    ]
+    return html.Div(
+        [
+            dcc.Store(id=f"{name}-focus"),
+            html.Div(id=f"{name}-state"),
+            html.Div(
+                [html.Div([*(compare if compares else []), *tools], className="stat-bar"), *body],
+                id=f"{name}-body", hidden=True, className="stat-body",
+            ),
+        ],
+        className=f"stat stat-{name}",
+    )  # fmt: skip
+
+
+def panel(title: str, children: Sequence[Component], *, tools: Sequence[Component] = (), kind: str = "") -> html.Section:
+    """A part of a tab with a heading; a double-click, or its button, shows it alone."""
+    whole = html.Button(
+        "⤢", className="stat-whole ghost", title="Show this panel alone",
+        **{"aria-label": f"Show {title} alone", "aria-pressed": "false"},
+    )  # fmt: skip
+    head = html.Header([html.H3(title), *tools, whole], className="stat-head")
+    return html.Section([head, *children], className=f"stat-panel {kind}".strip(), **{"aria-label": title})
+
+
+def plot(name: str, label: str) -> html.Div:
+    """A figure whose double-click is left to its panel; its modebar resets the zoom."""
+    return graph(name, label=label, config={"doubleClick": False})
+
+
+def choice(name: str, label: str, options: Mapping[str, str], value: str) -> dcc.RadioItems:
+    """A few options side by side, of which one holds."""
+    return dcc.RadioItems(
+        id=name, options=[{"label": text, "value": key} for key, text in options.items()], value=value, inline=True,
+        className="stat-choice", labelClassName="stat-option", inputClassName="stat-radio",
+    )  # fmt: skip
+
+
+def csv_button(name: str, title: str, text: str = "CSV") -> html.Button:
+    """A button that writes a table to a file."""
+    return html.Button(text, id=name, className="stat-csv", title=title, **{"aria-label": title})
+
+
+def column(field: str, title: str, written: str | None = None, **more: Any) -> dict[str, Any]:
+    """A column of a table. ``written``: a function of the browser that writes its numbers."""
+    found: dict[str, Any] = {"field": field, "headerName": title, **more}
+    if written is not None:
+        found |= {"type": "rightAligned", "valueFormatter": {"function": f"{written}(params.value)"}}
+    if written in (POINTS, SIGNED):
+        up, down = ("stat-good", "stat-bad") if written == POINTS else ("stat-bad", "stat-good")
+        found["cellClassRules"] = {up: "params.value > 0.0005", down: "params.value < -0.0005"}
+    return found
+
+
+def table(name: str, columns: Sequence[Mapping[str, Any]], *, file: str, height: str = "260px", **options: Any) -> Any:
+    """A table that sorts, filters, and writes itself to ``file``.csv."""
+    return dash_ag_grid.AgGrid(
+        id=name, columnDefs=list(columns), rowData=[], className="stat-table", style={"height": height},
+        defaultColDef={"sortable": True, "filter": True, "resizable": True, "minWidth": 64, "flex": 1},
+        csvExportParams={"fileName": f"{file}.csv"},
+        dashGridOptions={
+            "rowHeight": 26, "headerHeight": 28, "animateRows": False, "suppressCellFocus": False,
+            "tooltipShowDelay": 300, "enableCellTextSelection": True, **options,
+        },
+    )  # fmt: skip
+
+
+def register(app: Dash, desk: Desk, name: str, *, compares: bool = True) -> None:
+    """The callbacks that every tab has."""
+    app.clientside_callback(
+        ClientsideFunction("statistics", "focus"),
+        Output(f"{name}-focus", "data"),
+        Input(ids.SELECTION, "data"),
+        Input(ids.REVISION, "data"),
+        State(f"{name}-focus", "id"),
+        State(f"{name}-focus", "data"),
+    )
+    if not compares:
+        return
+    app.clientside_callback(
+        ClientsideFunction("statistics", "other"),
+        Output(ids.SELECTION, "data", allow_duplicate=True),
+        Input(f"{name}-other", "value"),
+        State(f"{name}-other-shown", "data"),
+        State(ids.SELECTION, "data"),
+        prevent_initial_call=True,
+    )
+
+    @app.callback(
+        Output(f"{name}-other", "options"),
+        Output(f"{name}-other", "value"),
+        Output(f"{name}-other-shown", "data"),
+        Input(f"{name}-focus", "data"),
+        prevent_initial_call=True,
+    )
+    def offer(stored: dict[str, Any]) -> Any:
+        with desk.workspace() as workspace:
+            focus = focus_of(workspace, stored)
+            return step_options(workspace, focus.step), focus.other, focus.other
+
+
+def shown(desk: Desk, workspace: Workspace, stored: Mapping[str, Any]) -> tuple[Focus, Documents]:
+    """The step of a tab, and the reader of its documents."""
+    return focus_of(workspace, stored), Documents(workspace, keep_of(desk))
+
+
+def told(standing: Standing, name: str) -> Component:
+    """Why a tab has nothing to show, and what to do about it."""
+    if standing.kind == "failed":
+        return problem(standing.text, standing.hint)
+    parts: list[Component] = [empty(standing.text, standing.hint)]
+    if standing.measurable:
+        parts.append(html.Button("Measure this step", id={"measure": name}, className="stat-measure"))
+    if standing.kind in ("numbers", "fidelity"):
+        parts.append(html.Button("Open Metrics", className="stat-tab", **{"data-view": "metrics"}))
+    return html.Div(parts, className="stat-empty")

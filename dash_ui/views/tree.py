@@ -1,0 +1,422 @@
+"""The tree of steps: see the whole history, select, compare, continue from anywhere, name, pin, delete, bring back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dash import ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html, no_update, set_props
+from dash.development.base_component import Component
+from dash.exceptions import PreventUpdate
+
+from dash_ui import ids
+from dash_ui.desk import Desk
+from dash_ui.figures.tree import draw
+from dash_ui.parts import empty, graph
+from dash_ui.rows.estimator import estimator_points, samples_of
+from dash_ui.rows.history import Node, Tree, Words, edge_words, label_of, shown, tree_of, words_of
+from dash_ui.state import Selection
+from dash_ui.theme import theme_of
+from dash_ui.views import View
+
+__all__ = ["VIEW", "WANTED"]
+
+WANTED = "wanted-units"  # Store: {"step", "units", "of", "ratio", "asked"}; what the estimator was asked to prune to
+BASE, WORDS, POINTS, SHOWN = "tree-base", "tree-words", "tree-points", "tree-shown"
+CONTINUES = "The next action starts at step {}; what comes of it is a branch of its own where others went on before."
+
+
+def _layout() -> Component:
+    stores = (BASE, WORDS, POINTS, SHOWN, "tree-trash-shown", "tree-undo-step", "tree-command", WANTED)
+    return html.Div(
+        [
+            *(dcc.Store(id=name) for name in stores),
+            _tools(),
+            _legend(),
+            html.Div(
+                [
+                    graph("tree-graph", label="Tree of steps", config={"scrollZoom": True, "displayModeBar": False}),
+                    _estimator(),
+                    html.Div(
+                        empty("There are no steps yet.", "Put an ONNX model into the folder of this workspace."),
+                        id="tree-none", hidden=True,
+                    ),
+                ],
+                id="tree-keys", className="tree-plot", tabIndex=0,
+                **{"aria-label": "Tree of steps. Arrow keys move along it; with Shift they choose what is compared."},
+            ),
+            _undo(),
+            _card(),
+        ],
+        className="tree",
+    )  # fmt: skip
+
+
+def _tools() -> html.Div:
+    return html.Div(
+        [
+            _field("filter", "Filter", "Filter steps by number, kind, name or note", type="search"),
+            html.Button("Fit", id="tree-fit", className="ghost", title="Show the whole tree"),
+            html.Button(
+                "Estimator", id="tree-estimate", className="ghost tree-toggle",
+                title="Show a node that is dragged along the axis and tells what to expect there",
+                **{"aria-pressed": "false"},
+            ),
+            html.Button(
+                "Trash", id="tree-trash", className="ghost tree-toggle", title="Show what was deleted",
+                **{"aria-pressed": "false"},
+            ),
+        ],
+        className="tree-tools",
+    )  # fmt: skip
+
+
+def _field(name: str, placeholder: str, label: str, **properties: Any) -> html.Label:
+    """A field with its label, which is not seen: the place in it says the same."""
+    kind = {"type": "text", **properties}
+    field = dcc.Input(id=f"tree-{name}", placeholder=placeholder, autoComplete="off", **kind)
+    return html.Label([html.Span(label, className="unseen"), field], className=f"tree-field tree-field-{name}")
+
+
+def _legend() -> html.Div:
+    entries = (
+        ("bar quality", "quality", "tree-metric"), ("bar left", "parameters left", None),
+        ("edge settled", "converged", None), ("edge open", "not converged", None),
+        ("edge untrained", "not trained", None), ("edge failed", "given up", None),
+    )  # fmt: skip
+    return html.Div(
+        [
+            html.Span([html.I(className=look), html.Span(text, **({"id": name} if name else {}))], className="key")
+            for look, text, name in entries
+        ],
+        className="tree-legend",
+    )
+
+
+def _estimator() -> html.Div:
+    def line(name: str, label: str) -> html.Div:
+        return html.Div([html.Span(label), html.Span(id=f"tree-estimator-{name}")])
+
+    return html.Div(
+        [
+            html.Div(className="knob", title="Drag up and down"),
+            html.Div(
+                [
+                    html.Strong(id="tree-estimator-units"),
+                    html.Div([html.Span(id="tree-estimator-metric"), html.Span(id="tree-estimator-value")]),
+                    line("parameters", "parameters"),
+                    line("macs", "MACs"),
+                    html.Small(id="tree-estimator-basis"),
+                    html.Button("Prune", id="tree-estimator-go", className="primary"),
+                ],
+                className="estimate",
+            ),
+        ],
+        id="tree-estimator", className="estimator", hidden=True, role="slider", tabIndex=0,
+        **{"aria-label": "Estimator: units left", "aria-orientation": "vertical"},
+    )  # fmt: skip
+
+
+def _undo() -> html.Div:
+    return html.Div(
+        [html.Span(id="tree-undo-words"), html.Button("Undo", id="tree-undo", className="plain")],
+        id="tree-undo-bar", className="tree-undo", hidden=True, role="status",
+    )  # fmt: skip
+
+
+def _card() -> html.Div:
+    """What is selected, and what can be done with it."""
+    actions = (
+        ("branch", "Continue here", "Begin a branch: the next action starts at this step"),
+        ("compare", "Compare", "Hold other steps against this one (Shift and a click does the same)"),
+        ("pin", "Pin", "Make this step the baseline that others are compared with"),
+        ("copy", "Copy command", "Copy the command line that makes this step again"),
+        ("delete", "Delete", "Put this step, and all that was made of it, into the trash"),
+        ("restore", "Restore", "Take this step out of the trash"),
+    )
+    return html.Div(
+        [
+            html.Div(id="tree-facts", className="tree-facts"),
+            html.Div(
+                [
+                    _field("name", "Name", "Name of the selected step", debounce=True, maxLength=60),
+                    _field("note", "Note", "Note on the selected step", debounce=True, maxLength=400),
+                ],
+                className="tree-own",
+            ),
+            html.Div(
+                [html.Button(text, id=f"tree-{name}", className="ghost", title=title) for name, text, title in actions],
+                className="tree-actions",
+            ),
+        ],
+        className="tree-selected", id="tree-selected",
+    )  # fmt: skip
+
+
+def _register(app: Dash, desk: Desk) -> None:
+    _draws(app, desk)
+    _tells(app, desk)
+    _acts(app, desk)
+    _moves(app, desk)
+    _clientside(app)
+
+
+def _draws(app: Dash, desk: Desk) -> None:
+    @app.callback(Output(WORDS, "data"), Input(ids.SELECTION, "data"), State(WORDS, "data"))
+    def words(selection: dict[str, Any] | None, known: dict[str, Any] | None) -> Any:
+        """The words for units come from an analysis, which may take a while; the tree is drawn before."""
+        found = words_of(desk, Selection.of(selection).step, known or {})
+        return no_update if found is None else found
+
+    @app.callback(
+        Output(BASE, "data"),
+        Output("tree-none", "hidden"),
+        Output("tree-metric", "children"),
+        Input(ids.SELECTION, "data"),
+        Input(ids.REVISION, "data"),
+        Input(ids.THEME, "data"),
+        Input(WORDS, "data"),
+        Input("tree-trash-shown", "data"),
+        State(BASE, "data"),
+    )
+    def base(
+        selection: dict[str, Any] | None, revision: dict[str, str] | None, theme: str | None,
+        words: dict[str, Any] | None, trash: bool | None, drawn: dict[str, Any] | None,
+    ) -> Any:  # fmt: skip
+        now = (revision or {}).get("tree")
+        step = Selection.of(selection).step
+        if drawn and ctx.triggered_id == ids.SELECTION and str(step) in drawn["layout"]["meta"]["places"]:
+            raise PreventUpdate  # only the outline moves, and the browser does that
+        if (
+            drawn
+            and ctx.triggered_id == ids.REVISION
+            and drawn["layout"]["meta"].get("tree") == (revision or {}).get("tree")
+        ):
+            raise PreventUpdate  # jobs moved on, the tree did not
+        tree = _tree(desk, step, words, trashed=bool(trash))
+        if tree is None:
+            return None, False, "quality"
+        found = draw(tree, theme_of(theme)).to_plotly_json()
+        found["layout"]["meta"]["tree"] = now
+        return found, True, tree.metric_label
+
+
+def _tree(desk: Desk, step: int | None, words: dict[str, Any] | None, *, trashed: bool = True) -> Tree | None:
+    with desk.workspace() as workspace:
+        return tree_of(
+            desk, workspace, step, {key: Words(**value) for key, value in (words or {}).items()}, trashed=trashed
+        )
+
+
+def _tells(app: Dash, desk: Desk) -> None:
+    @app.callback(
+        Output("tree-facts", "children"),
+        Output("tree-name", "value"),
+        Output("tree-note", "value"),
+        Output(SHOWN, "data"),
+        Output("tree-command", "data"),
+        Output("tree-delete", "hidden"),
+        Output("tree-restore", "hidden"),
+        Output("tree-pin", "disabled"),
+        Output("tree-selected", "hidden"),
+        Input(ids.SELECTION, "data"),
+        Input(ids.REVISION, "data"),
+        Input(WORDS, "data"),
+    )
+    def tell(selection: dict[str, Any] | None, _: Any, words: dict[str, Any] | None) -> Any:
+        step = Selection.of(selection).step
+        tree = _tree(desk, step, words)
+        node = None if tree is None else tree.get(step)
+        if tree is None or node is None:
+            return [], "", "", None, None, True, True, True, True
+        kept = {"step": node.number, "name": node.name, "note": node.note}
+        gone, original = node.trashed, node.parent is None
+        return (
+            _facts(tree, node),
+            node.name,
+            node.note,
+            kept,
+            node.command,
+            gone or original,
+            not gone,
+            node.pinned,
+            False,
+        )
+
+    @app.callback(
+        Output(POINTS, "data"),
+        Output("tree-estimator-metric", "children"),
+        Output("tree-estimator-basis", "children"),
+        Input("tree-estimate", "aria-pressed"),
+        Input(ids.SELECTION, "data"),
+        Input(ids.REVISION, "data"),
+        Input(WORDS, "data"),
+    )
+    def points(pressed: str, selection: dict[str, Any] | None, _: Any, words: dict[str, Any] | None) -> Any:
+        step = Selection.of(selection).step
+        tree = _tree(desk, step, words, trashed=False) if pressed == "true" else None
+        found = None if tree is None or step is None else estimator_points(tree, step, samples_of(desk, tree))
+        if found is None:
+            if pressed == "true":
+                hint = "It needs the units of a step: select one whose groups are known."
+                set_props(
+                    ids.TOAST, {"data": {"kind": "info", "text": "There is nothing to estimate here.", "hint": hint}}
+                )
+            return None, "", ""
+        return found, found["metric"], found["basis"]
+
+
+def _facts(tree: Tree, node: Node) -> list[Component]:
+    """The selected step in two lines."""
+    parts = [edge_words(node)] if node.parent is not None else ["original"]
+    if node.units is not None:
+        of = f" of {tree.root.units:,}" if tree.root.units and node is not tree.root else ""
+        parts.insert(0, f"{node.units:,}{of} {tree.words.noun()}")
+    names = [name for name in (tree.metric, "parameters", "macs", "file_bytes") if name and name in node.metrics]
+    figures = [
+        html.Span(
+            [html.Span(label_of(name), className="quiet"), f" {shown(name, node.metrics[name])}"], className="figure"
+        )
+        for name in names
+    ]
+    marks = {"baseline": node.pinned, "in the trash": node.trashed, "damaged": bool(node.damaged)}
+    badges = [html.Span(word, className="badge") for word, there in marks.items() if there]
+    return [
+        html.Div([html.Strong(node.title), *badges], className="tree-title"),
+        html.Div(figures, className="figures"),
+        html.Div(" · ".join(parts), className="quiet"),
+        *([html.Div(node.damaged, className="problem")] if node.damaged else []),
+    ]
+
+
+def _acts(app: Dash, desk: Desk) -> None:
+    @app.callback(
+        Output("tree-trash-shown", "data"), Output("tree-trash", "aria-pressed"),
+        Input("tree-trash", "n_clicks"), prevent_initial_call=True,
+    )  # fmt: skip
+    def trash(clicks: int | None) -> Any:
+        on = bool((clicks or 0) % 2)
+        return on, "true" if on else "false"
+
+    @app.callback(
+        Output("tree-estimate", "aria-pressed"), Input("tree-estimate", "n_clicks"), prevent_initial_call=True
+    )
+    def toggle(clicks: int | None) -> str:
+        return "true" if (clicks or 0) % 2 else "false"
+
+    @app.callback(
+        Output(SHOWN, "data", allow_duplicate=True),
+        Input("tree-name", "value"),
+        Input("tree-note", "value"),
+        State(SHOWN, "data"),
+        prevent_initial_call=True,
+    )
+    def describe(name: str | None, note: str | None, was: dict[str, Any] | None) -> Any:
+        """The fields are filled together with ``was``, so that a change is one of the step that is shown."""
+        now = {"name": (name or "").strip(), "note": (note or "").strip()}
+        if was is None or now == {key: was[key] for key in now}:
+            raise PreventUpdate
+        with desk.workspace() as workspace:
+            workspace.check_writable()
+            workspace.steps.describe(was["step"], **now)
+        return {**was, **now}
+
+    @app.callback(Input("tree-pin", "n_clicks"), State(SHOWN, "data"), prevent_initial_call=True)
+    def pin(clicks: int | None, was: dict[str, Any] | None) -> None:
+        if clicks and was:
+            with desk.workspace() as workspace:
+                workspace.check_writable()
+                workspace.steps.pin(was["step"])
+            _say("done", f"Step {was['step']} is the baseline now.")
+
+    @app.callback(Input("tree-branch", "n_clicks"), State(SHOWN, "data"), prevent_initial_call=True)
+    def branch(clicks: int | None, was: dict[str, Any] | None) -> None:
+        if clicks and was:
+            _say("info", f"You continue at step {was['step']}.", CONTINUES.format(was["step"]))
+
+
+def _moves(app: Dash, desk: Desk) -> None:
+    @app.callback(
+        Output(ids.SELECTION, "data", allow_duplicate=True),
+        Output("tree-undo-step", "data"),
+        Output("tree-undo-words", "children"),
+        Output("tree-undo-bar", "hidden"),
+        Input("tree-delete", "n_clicks"),
+        Input("tree-restore", "n_clicks"),
+        Input("tree-undo", "n_clicks"),
+        State(SHOWN, "data"),
+        State("tree-undo-step", "data"),
+        State(ids.SELECTION, "data"),
+        prevent_initial_call=True,
+    )
+    def move(
+        deleted: int | None, restored: int | None, undone: int | None,
+        was: dict[str, Any] | None, undo: int | None, selection: dict[str, Any] | None,
+    ) -> Any:  # fmt: skip
+        if not (deleted or restored or undone):
+            raise PreventUpdate
+        if ctx.triggered_id == "tree-delete" and was:
+            parent, words = put_away(desk, was["step"])
+            return Selection.of(selection).changed(step=parent), was["step"], words, False
+        step = undo if ctx.triggered_id == "tree-undo" else (was or {}).get("step")
+        if step is None:
+            raise PreventUpdate
+        with desk.workspace() as workspace:
+            workspace.check_writable()
+            back = workspace.steps.restore(step)
+        _say("done", f"{_steps(back)} {'is' if len(back) == 1 else 'are'} back.")
+        return Selection.of(selection).changed(step=step), None, "", True
+
+
+def put_away(desk: Desk, step: int) -> tuple[int | None, str]:
+    """Put a step into the trash with what was made of it; returns what is selected then, and words for it.
+
+    Raises WorkspaceError for an original.
+    """
+    with desk.workspace() as workspace:
+        workspace.check_writable()
+        parent = workspace.steps.get(step).parent
+        gone = workspace.steps.trash(step)
+    return parent, f"{_steps(gone)} {'is' if len(gone) == 1 else 'are'} in the trash."
+
+
+def _steps(numbers: list[int]) -> str:
+    """``Step 3``, ``Steps 3 and 4``, ``7 steps``."""
+    if len(numbers) > 4:
+        return f"{len(numbers)} steps"
+    if len(numbers) == 1:
+        return f"Step {numbers[0]}"
+    return f"Steps {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}" if numbers else "Nothing"
+
+
+def _say(kind: str, text: str, hint: str = "") -> None:
+    set_props(ids.TOAST, {"data": {"kind": kind, "text": text, "hint": hint}})
+
+
+def _clientside(app: Dash) -> None:
+    app.clientside_callback(
+        ClientsideFunction("tree", "draw"),
+        Output("tree-graph", "figure"),
+        Input(BASE, "data"),
+        Input(ids.SELECTION, "data"),
+        Input("tree-graph", "relayoutData"),
+        Input("tree-filter", "value"),
+        Input("tree-fit", "n_clicks"),
+    )
+    app.clientside_callback(
+        ClientsideFunction("tree", "estimator"), Output("tree-estimator", "title"), Input(POINTS, "data")
+    )
+    app.clientside_callback(
+        ClientsideFunction("tree", "wanted"), Output(WANTED, "data"),
+        Input("tree-estimator-go", "n_clicks"), prevent_initial_call=True,
+    )  # fmt: skip
+    app.clientside_callback(
+        ClientsideFunction("tree", "copy"), Output("tree-copy", "data-done"),
+        Input("tree-copy", "n_clicks"), State("tree-command", "data"), prevent_initial_call=True,
+    )  # fmt: skip
+    app.clientside_callback(
+        ClientsideFunction("tree", "compare"), Output(ids.SELECTION, "data", allow_duplicate=True),
+        Input("tree-compare", "n_clicks"), State(ids.SELECTION, "data"), prevent_initial_call=True,
+    )  # fmt: skip
+
+
+VIEW = View("tree", "Tree", "history", _layout, _register, order=0)

@@ -1,0 +1,86 @@
+"""Blocks that come several times in a row: twelve encoder layers, the residual blocks of one stage.
+
+Boxes are compared by what they are and how large their output is, not by what they read, so that the layers of a dense
+block are equal although each reads more. A run counts where every copy has the same connections inside of it and leads
+into the next copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxprune.drawing.values import Box, Edge, Repeat
+
+__all__ = ["repeats_of"]
+
+LONGEST = 64  # boxes in a block
+MANY = 3  # copies that single boxes need
+
+
+def repeats_of(boxes: Sequence[Box], edges: Sequence[Edge]) -> tuple[Repeat, ...]:
+    """The runs of equal blocks, from the front, of those that begin at a box the one that saves most boxes."""
+    known: dict[tuple[object, ...], int] = {}
+    looks = np.array([known.setdefault(_look(box), len(known)) for box in boxes], np.int64)
+    lengths = _lengths(looks)
+    inner: list[list[int]] = [[] for _ in boxes]
+    for edge in edges:
+        inner[edge.target].append(edge.source)
+    found, at = [], 0
+    while at < len(boxes):
+        best = None
+        for period, run in ((p, 1 + int(lengths[p - 1, at]) // p) for p in range(1, lengths.shape[0] + 1)):
+            if run > (1 if period > 1 else MANY - 1) and (best is None or period * (run - 1) > best.saved):
+                run = _linked(inner, at, period, run)
+                if run > (1 if period > 1 else MANY - 1) and (best is None or period * (run - 1) > best.saved):
+                    best = _Run(period, run)
+        if best is None or boxes[at].kind == "end":
+            at += 1
+            continue
+        found.append(Repeat(tuple(tuple(range(at + i * best.period, at + (i + 1) * best.period)) for i in range(best.count))))
+        at += best.period * best.count
+    return tuple(found)
+
+
+class _Run:
+    def __init__(self, period: int, count: int) -> None:
+        self.period, self.count, self.saved = period, count, period * (count - 1)
+
+
+def _look(box: Box) -> tuple[object, ...]:
+    """What two boxes must have in common."""
+    ops = tuple(node.partition(" ")[0] for node in box.nodes)
+    return box.kind, box.word, box.units, round(box.extent, 3), box.mark, ops
+
+
+def _lengths(looks: np.ndarray[tuple[int], np.dtype[np.int64]]) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """[p - 1, i]: how many boxes from i on equal those p places later."""
+    size = looks.size
+    longest = min(LONGEST, size // 2)
+    result = np.zeros((longest, size + 1), np.int64)
+    places = np.arange(size)
+    for period in range(1, longest + 1):
+        differs = np.ones(size, np.bool_)
+        differs[: size - period] = looks[:-period] != looks[period:]
+        ends = np.minimum.accumulate(np.where(differs, places, size)[::-1])[::-1]
+        result[period - 1, :size] = ends - places
+    return result
+
+
+def _linked(inner: Sequence[Sequence[int]], at: int, period: int, run: int) -> int:
+    """How many of the copies are wired alike, each behind the one before."""
+
+    def inside(copy: int) -> list[tuple[int, int]]:
+        start = at + copy * period
+        return [(s - start, t) for t in range(period) for s in inner[start + t] if s >= start]
+
+    def follows(copy: int) -> bool:
+        start = at + copy * period
+        return any(start - period <= s < start for t in range(period) for s in inner[start + t])
+
+    first = inside(0)
+    count = 1
+    while count < run and inside(count) == first and follows(count):
+        count += 1
+    return count

@@ -1,0 +1,131 @@
+"""Lines of edges: straight where nothing is in between, round corners into another lane, arcs over boxes, and from the
+end of one line of a drawing to the beginning of the next.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from onnxprune.drawing.values import Placed, Route
+
+__all__ = ["Lines", "route_all"]
+
+ARC, ARCS, EDGE = 7.0, 5, 6.0
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Lines:
+    """``tops``, ``bottoms``: of each line. ``centres[line]``: lane -> y of its middle."""
+
+    tops: tuple[float, ...]
+    centres: tuple[Mapping[int, float], ...]
+    bottoms: tuple[float, ...]
+    height: float
+
+    @property
+    def count(self) -> int:
+        return len(self.tops)
+
+    def y(self, line: int, lane: int) -> float:
+        """Middle of a lane, also of one that has no box on this line."""
+        known = self.centres[line]
+        if lane in known:
+            return known[lane]
+        near = min(known, key=lambda other: abs(other - lane), default=0)
+        return self.bottoms[line] - 4 if lane > near else self.tops[line] + 8
+
+
+def route_all(
+    placed: Sequence[Placed], edges: Sequence[tuple[int, int, bool]], ranks: Sequence[int], lanes: Sequence[int],
+    lines: Lines, gap: float, width: float,
+) -> list[Route]:  # fmt: skip
+    """A route for every edge (source, target, side), given by numbers of placed boxes."""
+    occupied = set(zip(ranks, lanes, strict=True))
+    levels = _Levels(lines)
+    found = []
+    for source, target, side in edges:
+        a, b = placed[source], placed[target]
+        blocked = _blocked(occupied, ranks[source], ranks[target], lanes[source], lanes[target])
+        if blocked:
+            points = _arc(a, b, levels, lines, width, gap)
+        else:
+            points = _direct(a, b, lanes[source], lanes[target], ranks[source], ranks[target], occupied, lines, width, gap)
+        found.append(Route(a.id, b.id, tuple(points), side))
+    return found
+
+
+def _blocked(occupied: set[tuple[int, int]], first: int, last: int, lane: int, other: int) -> bool:
+    """Whether boxes stand in both ways from one to the other: along its lane, and along that of the target."""
+    between = range(first + 1, last)
+    along = any((rank, lane) in occupied for rank in between)
+    across = any((rank, other) in occupied for rank in between)
+    return along and across
+
+
+def _direct(
+    a: Placed, b: Placed, lane: int, other: int, first: int, last: int, occupied: set[tuple[int, int]], lines: Lines,
+    width: float, gap: float,
+) -> list[Point]:  # fmt: skip
+    """Along a lane, with the change of lanes right behind the source or right before the target."""
+    start, end = (a.x + a.width / 2, a.y), (b.x - b.width / 2, b.y)
+    if a.row == b.row and lane == other:
+        return [start, end]
+    late = not any((rank, lane) in occupied for rank in range(first + 1, last))
+    if a.row == b.row:
+        bend = end[0] - gap / 2 if late else start[0] + gap / 2
+        return [start, (bend, start[1]), (bend, end[1]), end]
+    along = lane if late else other
+    points = [start] if late or lane == other else [start, (start[0] + gap / 2, start[1])]
+    points += _turns(points[-1][0], lines.y(a.row, along) if not late else start[1], a.row, b.row, along, lines, width)
+    if late and lane != other:
+        points.append((end[0] - gap / 2, points[-1][1]))
+        points.append((end[0] - gap / 2, end[1]))
+    return [*points, end]
+
+
+def _turns(x: float, y: float, first: int, last: int, lane: int, lines: Lines, width: float) -> list[Point]:
+    """From (x, y) on one line out at the right, and in again at the left of the following ones."""
+    points = [(x, y)]
+    for line in range(first, last):
+        gutter = (lines.bottoms[line] + lines.tops[line + 1]) / 2
+        below = lines.y(line + 1, lane)
+        points += [(width - EDGE, points[-1][1]), (width - EDGE, gutter), (EDGE, gutter), (EDGE, below)]
+    return points
+
+
+def _arc(a: Placed, b: Placed, levels: _Levels, lines: Lines, width: float, gap: float) -> list[Point]:
+    """Up behind the source, over the boxes, down into the target."""
+    bend = a.x + a.width / 2 + gap * 0.35
+    over = levels.y(a.row, a.x, b.x if a.row == b.row else width, b.id)
+    points: list[Point] = [(a.x + a.width / 2, a.y), (bend, a.y), (bend, over)]
+    for line in range(a.row, b.row):
+        gutter = (lines.bottoms[line] + lines.tops[line + 1]) / 2
+        below = levels.y(line + 1, 0.0, b.x if line + 1 == b.row else width, b.id)
+        points += [(width - EDGE, points[-1][1]), (width - EDGE, gutter), (EDGE, gutter), (EDGE, below)]
+    return [*points, (b.x, points[-1][1]), (b.x, b.y - b.height / 2)]
+
+
+class _Levels:
+    """Heights of arcs: those over each other differ, those into the same box share one."""
+
+    def __init__(self, lines: Lines) -> None:
+        self.lines = lines
+        self.used: dict[int, list[tuple[float, float, int, int]]] = defaultdict(list)
+
+    def y(self, line: int, left: float, right: float, target: int) -> float:
+        mine = [u for u in self.used[line] if u[0] < right and left < u[1]]
+        level = next((u[2] for u in mine if u[3] == target), None)
+        if level is None:
+            taken = {u[2] for u in mine}
+            level = next((n for n in range(ARCS) if n not in taken), ARCS - 1)
+        self.used[line].append((left, right, level, target))
+        tallest = min(self.lines.centres[line].values(), default=0.0)
+        del tallest
+        return self.lines.tops[line] + ARC * (ARCS_SHOWN[level])
+
+
+ARCS_SHOWN = (0.4, 1.4, 2.4, 3.4, 4.4)

@@ -1,0 +1,204 @@
+"""The workers of a Dask cluster: an executor whose troubles are told as those of any other, and what they are sent.
+
+A model goes to the workers under a key made of its hash, a dataset under one made of its rows: what is there already
+is not sent again, and a worker that comes later gets it from another one. Tasks of a worker that died are done again
+by the others (Dask sees to it); where the last copy of a model died with it, the model is sent once more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import logging
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import numpy as np
+
+from onnxprune.data import Dataset
+from onnxprune.errors import OptionError
+from onnxprune.model import Model
+from onnxprune.runtime import model_inputs
+from onnxprune.spread.parcel import (
+    KEPT,
+    REST,
+    Parcel,
+    forget,
+    parcel,
+    portable_dataset,
+    portable_model,
+    split,
+)
+from onnxprune.spread.tasks import Lost, Watched
+
+__all__ = ["ClusterExecutor", "Courier", "cluster"]
+
+PATIENCE = "10s"  # for a scheduler and a first worker to answer
+ALONE = 60.0  # seconds that a cluster may be without any worker in the middle of the work
+
+
+@contextmanager
+def cluster(address: str) -> Iterator[tuple[Executor, Courier]]:
+    """The workers of the scheduler at ``address`` and the share to reach them. Raises OptionError: nobody answers."""
+    distributed: Any = importlib.import_module("distributed")
+    with _quiet():
+        try:
+            client = distributed.Client(address, timeout=PATIENCE, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise _nobody(address, error) from error
+        with client:
+            try:
+                client.wait_for_workers(1, timeout=PATIENCE)
+            except (OSError, ValueError) as error:
+                raise _nobody(address, error) from error
+            try:
+                yield ClusterExecutor(client), Courier(client)
+            finally:
+                if client.status == "running":
+                    with suppress(OSError, CancelledError):
+                        client.run(forget, on_error="ignore")
+
+
+def _nobody(address: str, error: Exception) -> OptionError:
+    return OptionError(
+        f"--scheduler {address}: no Dask cluster answers ({type(error).__name__}: {error})",
+        "Start one with `dask scheduler`, and workers with `dask worker`; onnxprune must be installed there, too.",
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What goes wrong is told as an error of ours, and not in a log besides."""
+    logs = [logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith("distributed")]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
+
+
+class ClusterExecutor(Executor, Watched):
+    """The client's executor; a task that went with its worker, or with the scheduler, is a BrokenExecutor."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._inner = client.get_executor(pure=False)
+        self._seen = time.monotonic()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Raises BrokenExecutor where the scheduler is gone."""
+        self._check()
+        inner = self._inner.submit(fn, *args, **kwargs)
+        outer: Future[Any] = Future()
+        outer.add_done_callback(lambda future: inner.cancel() if future.cancelled() else None)
+        inner.add_done_callback(lambda future: self._pass_on(future, outer))
+        return outer
+
+    def _pass_on(self, inner: Future[Any], outer: Future[Any]) -> None:
+        if not outer.set_running_or_notify_cancel():
+            return
+        try:
+            outer.set_result(inner.result())
+        except CancelledError:
+            outer.set_exception(
+                Lost("the workers that had it died, one after the other") if self._connected else BrokenExecutor(GONE)
+            )
+        except Exception as error:  # noqa: BLE001 - whatever the task raised, or Dask instead of it
+            outer.set_exception(_told(error))
+
+    @property
+    def _connected(self) -> bool:
+        return bool(self._client.status == "running")
+
+    def _check(self) -> None:
+        if not self._connected:
+            raise BrokenExecutor(GONE)
+
+    def watch(self) -> None:
+        """Raise BrokenExecutor where the scheduler is gone, or has had no worker for a minute."""
+        self._check()
+        if self._client.scheduler_info()["workers"]:
+            self._seen = time.monotonic()
+        elif time.monotonic() > self._seen + ALONE:
+            raise BrokenExecutor(f"the cluster has had no worker for {ALONE:.0f} seconds")
+
+    def told(self, error: BrokenExecutor) -> OptionError:
+        """What a person is told where the cluster is gone for good."""
+        return OptionError(
+            f"the cluster did not finish its work: {error}",
+            "Look at the logs of its scheduler and workers, and whether they have enough memory. What was finished is"
+            " kept, if anywhere.",
+        )
+
+
+GONE = "the connection to the scheduler was lost"
+
+
+def _told(error: Exception) -> Exception:
+    """What Dask says of a task that ended one worker after the other."""
+    if type(error).__name__ != "KilledWorker":
+        return error
+    return BrokenExecutor("every worker that took the task died with it")
+
+
+class Courier:
+    """The share of a cluster: what stands for a work are handles of its parts."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._sent: OrderedDict[str, Any] = OrderedDict()
+        self._known: weakref.WeakKeyDictionary[Dataset, tuple[Any, str]] = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    def __call__(self, common: Any) -> Parcel:
+        """Datasets go as the field ``model`` takes them. Raises BrokenExecutor where the scheduler is gone."""
+        parts = split(common)
+        rest = parts.pop(REST)
+        model = parts.get("model")
+        inputs = None if model is None else model_inputs(model)
+        try:
+            with self._lock:
+                sent = {REST: self._client.scatter(rest, broadcast=True, hash=False)}
+                for name, part in parts.items():
+                    sent[name] = self._model(part) if isinstance(part, Model) else self._dataset(part, inputs)
+        except (OSError, CancelledError) as error:
+            raise BrokenExecutor(f"nothing can be sent to the workers ({error})") from error
+        return parcel(sent)
+
+    def _model(self, model: Model) -> Any:
+        return self._there(f"onnxprune-model-{model.hash}", lambda: portable_model(model))
+
+    def _dataset(self, dataset: Dataset, inputs: Any) -> Any:
+        known = self._known.get(dataset)
+        if known is None or known[0] != inputs:
+            whole = portable_dataset(dataset, inputs)
+            known = self._known[dataset] = inputs, f"onnxprune-data-{_digest(whole)}"
+        return self._there(known[1], lambda: portable_dataset(dataset, inputs))
+
+    def _there(self, key: str, make: Callable[[], Any]) -> Any:
+        """What stands for a part, which is sent where it is not on the cluster."""
+        if key not in self._sent or self._sent[key].status != "finished":
+            self._sent[key] = self._client.scatter({key: make()}, broadcast=True)[key]
+            while len(self._sent) > KEPT:
+                self._sent.popitem(last=False)
+        self._sent.move_to_end(key)
+        return self._sent[key]
+
+
+def _digest(dataset: Dataset) -> str:
+    """Of all that a dataset in memory holds."""
+    digest = hashlib.sha256(repr((dataset.name, dataset.class_names, dataset.allow_nan, dataset.fixed)).encode())
+    for name, rows in dataset.columns():
+        array = np.asarray(rows)
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(repr(array.tolist()).encode() if array.dtype.kind == "O" else np.ascontiguousarray(array).data)
+    return digest.hexdigest()
