@@ -142,12 +142,17 @@ class Server:
             self._thread.join()
             self._thread = None
 
+    def close(self) -> None:
+        """End, and give the port back."""
+        self.stop()
+        wasyncore.close_all(self._map, ignore_all=True)
+        self._socket.close()
+
     def __enter__(self) -> Server:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.stop()
-        self._socket.close()
+        self.close()
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -10,17 +10,34 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dash_ag_grid
-from dash import ClientsideFunction, Dash, Input, Output, State, dcc, html
+from dash import ClientsideFunction, Dash, Input, Output, State, dcc, html, set_props
 from dash.development.base_component import Component
 
 from dash_ui import ids
 from dash_ui.desk import Desk
 from dash_ui.parts import empty, graph, problem
 from dash_ui.rows.statistics import Focus, Standing, focus_of, keep_of, step_options
+from dash_ui.state import Selection
 from onnxprune.workspace.evaluations import Documents
+from onnxprune.workspace.jobs import Jobs
 from onnxprune.workspace.workspace import Workspace
 
-__all__ = ["choice", "column", "csv_button", "frame", "panel", "plot", "register", "shown", "table"]
+__all__ = [
+    "COUNT",
+    "POINTS",
+    "SHARE",
+    "SIGNED",
+    "choice",
+    "column",
+    "csv_button",
+    "frame",
+    "panel",
+    "plot",
+    "register",
+    "shown",
+    "table",
+    "told",
+]
 
 SHARE, COUNT, POINTS, SIGNED = "statShare", "statCount", "statPoints", "statSigned"
 
@@ -45,14 +62,18 @@ def frame(name: str, tools: Sequence[Component], body: Sequence[Component], *, c
     )  # fmt: skip
 
 
-def panel(title: str, children: Sequence[Component], *, tools: Sequence[Component] = (), kind: str = "") -> html.Section:
+def panel(
+    title: str, children: Sequence[Component], *, tools: Sequence[Component] = (), kind: str = ""
+) -> html.Section:
     """A part of a tab with a heading; a double-click, or its button, shows it alone."""
     whole = html.Button(
         "⤢", className="stat-whole ghost", title="Show this panel alone",
         **{"aria-label": f"Show {title} alone", "aria-pressed": "false"},
     )  # fmt: skip
     head = html.Header([html.H3(title), *tools, whole], className="stat-head")
-    return html.Section([head, *children], className=f"stat-panel {kind}".strip(), **{"aria-label": title})
+    return html.Section(
+        [head, *children], className=f"stat-panel keeps-dblclick {kind}".strip(), **{"aria-label": title}
+    )
 
 
 def plot(name: str, label: str) -> html.Div:
@@ -60,17 +81,18 @@ def plot(name: str, label: str) -> html.Div:
     return graph(name, label=label, config={"doubleClick": False})
 
 
-def choice(name: str, label: str, options: Mapping[str, str], value: str) -> dcc.RadioItems:
-    """A few options side by side, of which one holds."""
-    return dcc.RadioItems(
+def choice(name: str, label: str, options: Mapping[str, str], value: str) -> html.Div:
+    """A few options side by side, of which one holds. ``label``: what they choose, for those who cannot see them."""
+    found = dcc.RadioItems(
         id=name, options=[{"label": text, "value": key} for key, text in options.items()], value=value, inline=True,
-        className="stat-choice", labelClassName="stat-option", inputClassName="stat-radio",
+        labelClassName="stat-option",
     )  # fmt: skip
+    return html.Div(found, className="stat-choice", role="radiogroup", **{"aria-label": label})
 
 
 def csv_button(name: str, title: str, text: str = "CSV") -> html.Button:
     """A button that writes a table to a file."""
-    return html.Button(text, id=name, className="stat-csv", title=title, **{"aria-label": title})
+    return html.Button(text, id=name, className="stat-csv plain", title=title, **{"aria-label": title})
 
 
 def column(field: str, title: str, written: str | None = None, **more: Any) -> dict[str, Any]:
@@ -99,6 +121,7 @@ def table(name: str, columns: Sequence[Mapping[str, Any]], *, file: str, height:
 
 def register(app: Dash, desk: Desk, name: str, *, compares: bool = True) -> None:
     """The callbacks that every tab has."""
+    _register_measure(app, desk, name)
     app.clientside_callback(
         ClientsideFunction("statistics", "focus"),
         Output(f"{name}-focus", "data"),
@@ -131,6 +154,26 @@ def register(app: Dash, desk: Desk, name: str, *, compares: bool = True) -> None
             return step_options(workspace, focus.step), focus.other, focus.other
 
 
+def _register_measure(app: Dash, desk: Desk, name: str) -> None:
+    @app.callback(
+        Output({"measure": name}, "disabled"),
+        Input({"measure": name}, "n_clicks"),
+        State(ids.SELECTION, "data"),
+        prevent_initial_call=True,
+    )
+    def measure(clicks: int | None, selection: dict[str, Any]) -> bool:
+        step = Selection.of(selection).step
+        if not clicks or step is None:
+            return False
+        with desk.workspace() as workspace:
+            jobs = Jobs(workspace.database)
+            jobs.add("measure", step)
+            jobs.start_worker(workspace.folder)
+        text = f"Step {step} is being measured."
+        set_props(ids.TOAST, {"data": {"kind": "info", "text": text, "hint": "Its statistics appear when it is done."}})
+        return True
+
+
 def shown(desk: Desk, workspace: Workspace, stored: Mapping[str, Any]) -> tuple[Focus, Documents]:
     """The step of a tab, and the reader of its documents."""
     return focus_of(workspace, stored), Documents(workspace, keep_of(desk))
@@ -142,7 +185,7 @@ def told(standing: Standing, name: str) -> Component:
         return problem(standing.text, standing.hint)
     parts: list[Component] = [empty(standing.text, standing.hint)]
     if standing.measurable:
-        parts.append(html.Button("Measure this step", id={"measure": name}, className="stat-measure"))
+        parts.append(html.Button("Measure this step", id={"measure": name}, className="stat-measure primary"))
     if standing.kind in ("numbers", "fidelity"):
-        parts.append(html.Button("Open Metrics", className="stat-tab", **{"data-view": "metrics"}))
+        parts.append(html.Button("Open Metrics", className="stat-tab plain", **{"data-view": "metrics"}))
     return html.Div(parts, className="stat-empty")

@@ -12,11 +12,11 @@ from dash_ui import ids
 from dash_ui.desk import Desk
 from dash_ui.state import Selection
 from dash_ui.views import View
+from onnxprune.workspace.edits import edit_words
 from onnxprune.workspace.steps import Drafts
-from onnxprune.workspace.values import Entry
 from onnxprune.workspace.workspace import Workspace
 
-__all__ = ["datasets", "edit_words", "layout", "models", "register"]
+__all__ = ["datasets", "layout", "models", "register"]
 
 
 def layout(workspace: str, drawers: Sequence[View]) -> html.Header:
@@ -126,20 +126,6 @@ def _choices(workspace: Workspace, now: Selection) -> tuple[list[dict[str, Any]]
     return there, root, data, own if own in paths else None
 
 
-def edit_words(entry: Entry) -> str:
-    """What an edit does, in a few words: ``remove 3 units of conv1``."""
-    edit = entry.edit
-    verb = next((word for word in ("remove", "restore") if word in edit), None)
-    if verb is not None:
-        what = "unit" if "group" in edit else "weight"
-        count = len(edit[verb])
-        return f"{verb} {count:,} {what}{'' if count == 1 else 's'} of {edit.get('group') or edit.get('weight')}"
-    where = f" in {edit['group']}" if edit.get("group") is not None else ""
-    if "threshold" in edit:
-        return f"remove what {edit['criterion']} puts below {edit['threshold']:.4g}{where}"
-    return f"remove the lowest {edit['ratio']:.0%} by {edit['criterion']}{where}"
-
-
 def register(app: Dash, desk: Desk) -> None:
     """Add the callbacks of the bar."""
     _register_choices(app, desk)
@@ -227,9 +213,9 @@ def _register_draft(app: Dash, desk: Desk) -> None:
         done, undone = [e for e in entries if not e.undone], [e for e in entries if e.undone]
         return (
             not done,
-            f"Undo: {edit_words(done[-1])} (Ctrl+Z)" if done else "Nothing to undo",
+            f"Undo: {edit_words(done[-1].edit)} (Ctrl+Z)" if done else "Nothing to undo",
             not undone,
-            f"Redo: {edit_words(undone[0])} (Ctrl+Shift+Z)" if undone else "Nothing to redo",
+            f"Redo: {edit_words(undone[0].edit)} (Ctrl+Shift+Z)" if undone else "Nothing to redo",
         )
 
     def move(act: Any, selection: dict[str, Any] | None, revision: str | None) -> Any:

@@ -42,7 +42,7 @@ from onnxprune.single import one_node
 from onnxprune.surgery import remove
 from onnxprune.values import Coupling, Ints
 
-__all__ = ["LatencyTable", "latency_table", "measurer"]
+__all__ = ["LatencyTable", "known_rates", "latency_table", "measurer"]
 
 Array = NDArray[Any]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -98,6 +98,11 @@ class LatencyTable:
             for node, ms, macs in zip(table.counted, self._full, table.macs, strict=True)
             if macs
         }
+
+    @property
+    def macs(self) -> dict[int, int]:
+        """Number of a node -> its MACs, in the whole model."""
+        return {node.number: macs for node, macs in zip(self.model.table.counted, self.model.table.macs, strict=True)}
 
     def of_group(self, name: str, kept: Iterable[int]) -> tuple[tuple[int, float], ...]:
         """(units kept, milliseconds of the whole model), the other groups left whole: the staircase of a group."""
@@ -178,6 +183,25 @@ def latency_table(
     whole = measure_latency(model, feeds, threads=threads, provider=provider).median_ms
     shares = _shares(_kernels(model, feeds, threads, device_of(provider), WHOLE))
     return LatencyTable(coupling, CostModel(coupling, graph), whole, shares, threads, device_of(provider), progress)
+
+
+def known_rates(
+    coupling: Coupling, *, threads: int | None = None, provider: str = "auto"
+) -> tuple[dict[int, float], dict[int, int]]:
+    """Milliseconds per MAC, and MACs, by number of a node, from what earlier tables measured on this machine.
+
+    Nothing is measured; nodes that never were are left out. Times are those of nodes run alone.
+    """
+    graph = example_graph(coupling.graph.model, dict(coupling.options.shapes))
+    table, store = CostModel(coupling, graph).table, _Store(f"{machine(threads)} {device_of(provider)}")
+    rates = {}
+    for node, macs in zip(table.counted, table.macs, strict=True):
+        shapes = {t: graph.shapes[t] for t in (*node.inputs, *node.outputs) if t in table.number}
+        made = one_node(graph, node, shapes, coupling.options) if macs else None
+        known = store.get(made.key) if made is not None else None
+        if known is not None:
+            rates[node.number] = known / macs
+    return rates, {node.number: macs for node, macs in zip(table.counted, table.macs, strict=True)}
 
 
 def measurer(

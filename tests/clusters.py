@@ -69,7 +69,8 @@ def main(workers: int) -> None:
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None, memory_limit=0) as cluster:
-        print(cluster.scheduler_address, flush=True)
+        sys.stdout.write(f"{cluster.scheduler_address}\n")
+        sys.stdout.flush()
         sys.stdin.read()
 
 

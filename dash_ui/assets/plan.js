@@ -199,8 +199,7 @@
     if (units.measured) found.score = left(units.normalised, gone);
     if (units.instability) found.instability = left(units.instability, gone);
     const known = S.estimate;
-    if (known && known.parameters_of) found.parameters = known.parameters_left / known.parameters_of;
-    if (known && known.macs_of) found.macs = known.macs_left / known.macs_of;
+    if (known) Object.assign(found, { parameters: known.parameters_left, macs: known.macs_left });
     for (const name of ["units", "score", "instability", "parameters", "macs"]) {
       const cell = $(`plan-left-${name}`);
       if (cell) cell.textContent = name in found ? percent(found[name]) : "—";
@@ -500,16 +499,13 @@
     mark.addEventListener("pointerdown", (event) => {
       if (S.units.readonly) return;
       mark.setPointerCapture(event.pointerId);
-      begin();
     });
     mark.addEventListener("pointermove", (event) => {
       if (mark.hasPointerCapture(event.pointerId)) move(pointed(event));
     });
     mark.addEventListener("pointerup", (event) => {
-      if (mark.hasPointerCapture(event.pointerId)) {
-        mark.releasePointerCapture(event.pointerId);
-        commit(pointed(event));
-      }
+      mark.releasePointerCapture(event.pointerId);
+      if (S.dragging) commit(pointed(event));
     });
     const dots = $("plan-circles");
     const hit = (event) => {

@@ -202,21 +202,30 @@
     return (change > 0 ? "+" : "−") + text + "%";
   }
 
-  shared.summary = function (live, estimate) {
+  // Two lines, or two parts of one: what is to go, and what that would give.
+  shared.words = function (live, estimate) {
     const units = live && live.units ? Object.values(live.units) : [];
-    const of = units.length ? units.reduce((a, b) => a + b, 0) : estimate && estimate.of;
-    if (!of) return "";
-    const gone = live && live.gone ? Object.values(live.gone).reduce((a, b) => a + b, 0) : estimate.units || 0;
-    if (!gone) return "Nothing is to go: " + number(of) + " units";
-    const words = [number(gone) + " of " + number(of) + " units"];
-    if (estimate && estimate.units === gone) {
-      if (Number.isFinite(estimate.macs_left)) words.push(share(estimate.macs_left) + " MACs estimated");
-      if (Number.isFinite(estimate.accuracy))
-        words.push((100 * estimate.accuracy).toFixed(1) + "% accuracy " + (estimate.accuracy_kind || ""));
-    } else {
-      words.push("estimating …");
-    }
-    return words.join(" · ");
+    const of = units.length ? units.reduce((a, b) => a + b, 0) : (estimate && estimate.of) || 0;
+    if (!of) return ["", ""];
+    const counted = live && live.gone ? Object.values(live.gone).reduce((a, b) => a + b, 0) : null;
+    const gone = counted === null ? (estimate && estimate.units) || 0 : counted;
+    if (!gone) return ["Nothing is to go", number(of) + " units"];
+    const first = number(gone) + " of " + number(of) + " units";
+    if (!estimate || estimate.units !== gone) return [first, "estimating …"];
+    const words = [];
+    if (Number.isFinite(estimate.macs_left)) words.push(share(estimate.macs_left) + " MACs estimated");
+    if (Number.isFinite(estimate.accuracy))
+      words.push((100 * estimate.accuracy).toFixed(1) + "% accuracy " + (estimate.accuracy_kind || ""));
+    return [first, words.join(", ")];
+  };
+
+  shared.summary = function (live, estimate) {
+    const names = ["summary-gone", "summary-gives"];
+    return shared.words(live, estimate).map((text, place) => ({
+      namespace: "dash_html_components",
+      type: "Span",
+      props: { className: names[place], children: text, title: text },
+    }));
   };
 
   window.dash_clientside = window.dash_clientside || {};

@@ -91,9 +91,11 @@
       return Object.assign({}, selection, { other: value });
     },
     // A click on a cell of the matrix: the numbers of both classes.
-    cell: function (clicked) {
+    cell: function (clicked, shown) {
       const point = clicked && clicked.points && clicked.points[0];
-      return point && point.customdata ? [point.customdata[0], point.customdata[1]] : window.dash_clientside.no_update;
+      if (!point || !shown) return window.dash_clientside.no_update;
+      const [label, taken] = [point.y, point.x].map((name) => shown.indices[shown.labels.indexOf(String(name))]);
+      return label === undefined || taken === undefined ? window.dash_clientside.no_update : [label, taken];
     },
     csv: function (clicks) {
       return Boolean(clicks);

@@ -2,7 +2,7 @@
 (function () {
   "use strict";
 
-  const BOX = 20, BAR = 46, NEAR = 26, OFFSET = 4;
+  const BOX = 18, BAR = 46, BELOW = { quality: 13.5, left: 19.5 };
   const now = { selection: {}, base: null, zoomed: false, view: null, points: null, units: null };
 
   const plot = () => document.querySelector("#tree-graph .js-plotly-plot");
@@ -20,16 +20,16 @@
   }
 
   function segments(meta, view) {
-    const free = 1 / view.across - BOX - 8;
     const lines = { tracks: [[], []], quality: [[], []], left: [[], []] };
-    if (free < 8) return lines;
-    const length = Math.min(BAR, free) * view.across, start = (BOX / 2 + 2) * view.across;
+    const length = Math.min(BAR, 1 / view.across - 6);
+    if (length < 12) return lines;
     const add = (line, x, size, y) => { line[0].push(x, x + size, null); line[1].push(y, y, null); };
     for (const [x, y, quality, left] of meta.bars) {
-      for (const [share, at, name] of [[quality, y + OFFSET * view.up, "quality"], [left, y - OFFSET * view.up, "left"]]) {
+      for (const [share, name] of [[quality, "quality"], [left, "left"]]) {
         if (share === null) continue;
-        add(lines.tracks, x + start, length, at);
-        add(lines[name], x + start, length * share, at);
+        const start = x - (length / 2) * view.across, at = y - BELOW[name] * view.up;
+        add(lines.tracks, start, length * view.across, at);
+        add(lines[name], start, length * share * view.across, at);
       }
     }
     return lines;
@@ -54,18 +54,22 @@
     for (const name of ["tracks", "quality", "left"]) {
       data[traces[name]] = { ...data[traces[name]], x: lines[name][0], y: lines[name][1] };
     }
-    const size = Math.max(4, Math.min(BOX, 0.8 / view.across));
+    const marks = data[traces.marks], nudge = (list, by) => list.map((v) => v + by);
+    data[traces.marks] = {
+      ...marks, x: nudge(marks.x, 15 * view.across), y: nudge(marks.y, 8 * view.up), visible: 1 / view.across > 24,
+    };
+    const size = Math.max(4, Math.min(BOX, 0.62 / view.across));  /* dots where there is no room for numbers */
     const words = (filter || "").trim().toLowerCase();
     const opacity = meta.words.map((text, k) => (words && !text.includes(words) ? 0.15 : meta.faded[k] ? 0.45 : 1));
     const boxes = data[traces.boxes];
     data[traces.boxes] = {
       ...boxes,
-      mode: size < 15 ? "markers" : "markers+text",
+      mode: size < 13 ? "markers" : "markers+text",
       marker: {
         ...boxes.marker, size, opacity,
-        color: size < 15 ? boxes.marker.line.color : boxes.marker.color,
+        color: size < 13 ? boxes.marker.line.color : boxes.marker.color,
       },
-      textfont: { ...boxes.textfont, size: boxes.text.length && size < 18 ? 9 : boxes.textfont.size },
+      textfont: { ...boxes.textfont, size: Math.min(boxes.textfont.size, size - 5) },
     };
     const outline = (name, step, more) => {
       const place = step === null || step === undefined ? null : meta.places[String(step)];
@@ -74,9 +78,9 @@
         ...trace, x: place ? [place[0]] : [], y: place ? [place[1]] : [], marker: { ...trace.marker, size: size + more },
       };
     };
-    outline("other", now.selection.other, 9);
-    outline("halo", now.selection.step, 9);
-    outline("selected", now.selection.step, 3);
+    outline("other", now.selection.other, 8);
+    outline("halo", now.selection.step, 10);
+    outline("selected", now.selection.step, 6);
     requestAnimationFrame(() => { attach(0); place(); });
     return { data, layout: { ...base.layout, uirevision: `${base.layout.uirevision}-${fit || 0}` } };
   }

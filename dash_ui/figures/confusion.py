@@ -31,7 +31,7 @@ def confusion_figure(
 ) -> go.Figure:
     """``show``: share of the labels of a row, count, or change of the share in points. ``cell``: marked (by classes).
 
-    Rows are labels, columns what the model took them for. A click tells the numbers of both classes.
+    Rows are labels, columns what the model took them for. A click tells both labels.
     """
     figure, size = go.Figure(), len(matrix.indices)
     change = matrix.change
@@ -40,17 +40,17 @@ def confusion_figure(
             note(figure, "There is no step to compare with,<br>or it was measured on other data.", theme), theme
         )
     z, bar = _changes(change, theme) if show == "change" and change is not None else _decisions(matrix, theme)
-    hover = "label <b>%{y}</b> taken for <b>%{x}</b><br>%{customdata[2]:,} of %{customdata[3]:,} labels"
+    hover = "label <b>%{y}</b> taken for <b>%{x}</b><br>%{customdata[0]:,} of %{customdata[1]:,} labels"
     hover += " · %{text}" if size <= WRITTEN else ""
     before = matrix.before if matrix.before is not None else np.full_like(matrix.counts, -1)
-    rows, columns = np.meshgrid(matrix.indices, matrix.indices, indexing="ij")
     totals = np.repeat(matrix.totals[:, None], size, axis=1)
     if matrix.before is not None:
-        hover += "<br>%{customdata[4]:,} in the step that it is compared with"
-    names = [_axis_name(name) for name in matrix.names]
+        hover += "<br>%{customdata[2]:,} in the step that it is compared with"
+    names = [shorten(name, LETTERS) for name in matrix.labels]
     figure.add_heatmap(
-        z=z.astype(np.float32), text=_texts(matrix, show) if size <= WRITTEN else None,
-        customdata=np.stack([rows, columns, matrix.counts, totals, before], axis=-1).astype(np.int32),
+        x=matrix.labels, y=matrix.labels, z=z.astype(np.float32),
+        text=_texts(matrix, show) if size <= WRITTEN else None,
+        customdata=np.stack([matrix.counts, totals, before], axis=-1).astype(np.int32),
         texttemplate="%{text}" if size <= WRITTEN else None, zmin=-1, zmax=1,
         xgap=1 if size <= NAMED else 0, ygap=1 if size <= NAMED else 0, hovertemplate=f"{hover}<extra></extra>", **bar,
     )  # fmt: skip
@@ -58,8 +58,8 @@ def confusion_figure(
     finish(figure, theme, clickmode="event", dragmode="zoom")
     every = max(1, -(-size // NAMED))
     labels = {
-        "tickvals": list(range(0, size, every)), "ticktext": names[::every], "showgrid": False, "zeroline": False,
-        "ticks": "", "constrain": "domain",
+        "type": "category", "tickvals": matrix.labels[::every], "ticktext": names[::every], "showgrid": False,
+        "zeroline": False, "ticks": "", "constrain": "domain",
     }  # fmt: skip
     figure.update_xaxes(**labels, title={"text": "taken for"}, range=[-0.5, size - 0.5], tickangle=_angle(names))
     return figure.update_yaxes(**labels, title={"text": "label"}, range=[size - 0.5, -0.5], scaleanchor="x")
@@ -120,7 +120,8 @@ def _changes(change: NDArray[np.float64], theme: Theme) -> tuple[NDArray[Any], d
 def _bar(places: Sequence[float], words: Sequence[str]) -> dict[str, Any]:
     return {
         "tickvals": list(places), "ticktext": list(words), "thickness": 8, "outlinewidth": 0, "len": 0.5,
-        "orientation": "h", "x": 0.5, "y": 1.0, "yanchor": "bottom", "tickfont": {"size": 10}, "ypad": 4, "tickangle": 0,
+        "orientation": "h", "x": 0.5, "y": 1.0, "yanchor": "bottom", "tickfont": {"size": 10}, "ypad": 4,
+        "tickangle": 0,
     }  # fmt: skip
 
 
@@ -151,10 +152,6 @@ def _outline(figure: go.Figure, matrix: Matrix, cell: tuple[int, int] | None, th
         figure.add_shape(
             type="rect", x0=x - 0.5, x1=x + 0.5, y0=y - 0.5, y1=y + 0.5, line={"color": theme.accent, "width": 3}
         )
-
-
-def _axis_name(name: str) -> str:
-    return shorten(name, LETTERS)
 
 
 def _angle(names: Sequence[str]) -> int:

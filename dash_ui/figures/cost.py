@@ -63,7 +63,8 @@ def sizes_figure(rows: Rows, theme: Theme, line: str = "parameters", other: int 
         )
         trace = {
             "x": places, "y": saved, "name": label_of(name, unit=False), "text": [words_of(row) for row in rows],
-            "customdata": [[row["step"], value] for row, value in zip(rows, values, strict=True)], "hovertemplate": hover,
+            "customdata": [[row["step"], value] for row, value in zip(rows, values, strict=True)],
+            "hovertemplate": hover,
         }  # fmt: skip
         if name == "macs":
             figure.add_bar(**trace, width=WIDTH, marker={"color": theme.palette[5]}, textposition="none")

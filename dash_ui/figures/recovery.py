@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +36,8 @@ def recovery_figure(rows: Rows, epochs: Rows, theme: Theme, other: int | None = 
             "mode": "lines+markers", "line": {"color": theme.quiet, "width": 1.5}, "marker": {"size": 5},
         }),
         ([p for p in known if p in trained], "before training", {
-            "mode": "markers", "marker": {"size": 7, "color": theme.surface, "line": {"color": theme.quiet, "width": 1.5}},
+            "mode": "markers",
+            "marker": {"size": 7, "color": theme.surface, "line": {"color": theme.quiet, "width": 1.5}},
         }),
     ):  # fmt: skip
         figure.add_scatter(
@@ -70,7 +70,8 @@ def _stripes(figure: go.Figure, rows: Rows, epochs: Rows, metric: str, theme: Th
     if x:
         figure.add_bar(
             x=x, y=height, base=base, width=WIDTH, name="epochs", text=words, textposition="none", customdata=steps,
-            marker={"color": density, "colorscale": _scale(theme), "cmin": 0, "cmax": max(density), "line": {"width": 0}},
+            marker={"color": density, "colorscale": _scale(theme), "cmin": 0, "cmax": max(density),
+                "line": {"width": 0}},
             hovertemplate="%{text}<extra>validation data</extra>",
         )  # fmt: skip
 
@@ -85,7 +86,9 @@ def _bins(
     return np.histogram(values, BINS, (low, high))
 
 
-def _said(row: dict[str, Any] | Any, metric: str, epochs: int, count: int, edges: Sequence[float]) -> str:
+def _said(
+    row: dict[str, Any] | Any, metric: str, epochs: int, count: int, edges: np.ndarray[Any, np.dtype[Any]]
+) -> str:
     low, high = (str(measured(metric, float(edge))) for edge in edges)
     known = [
         f"{word} {measured(metric, row[name])}"

@@ -1,6 +1,6 @@
 """The tree of steps as a figure: units left upwards, a column for each chain.
 
-A node is a box with its number and two bars to the right of it: the metric that the tree is judged by, and the
+A node is a box with its number and two bars below it: the metric that the tree is judged by, and the
 parameters that are left. Edges are grey where the fine-tuning converged, purple and dashed where it did not, dotted
 where nothing was trained, red and long-dashed where an automatic run gave up. ``tree.js`` places bars again, in pixels,
 when somebody zooms, and moves the outlines to what is selected; `TRACES` says which trace is which.
@@ -23,10 +23,11 @@ __all__ = ["TRACES", "draw", "heights_of", "hover"]
 _Line = tuple[list[float | None], list[float | None]]
 
 TRACES = (*EDGES, "tracks", "quality", "left", "boxes", "marks", "other", "halo", "selected")
-ROWS = 24  # so many steps find room above one another
-PANEL = (360, 560)  # pixels that bars are placed for until the browser knows better
-BOX, BAR, OFFSET = 20, 40, 4  # pixels: side of a box, length of a bar, half the distance of the two bars
-LEAST_COLUMNS = 3.4
+ROWS = 12  # so many steps find room above one another
+PANEL = (260, 360)  # pixels that bars are placed for until the browser knows better
+BOX, BAR = 18, 38  # pixels: side of a box, length of a bar
+BELOW = (13.5, 19.5)  # pixels: the bars below the middle of a box
+LEAST_COLUMNS = 3.0
 DASHES = {"settled": "solid", "open": "dash", "untrained": "dot", "failed": "longdash"}
 HOVERED = ("parameters", "macs", "file_bytes", "loss")
 
@@ -56,7 +57,7 @@ def draw(tree: Tree, theme: Theme) -> go.Figure:
     finish(figure, theme, showlegend=False, dragmode="pan", hovermode="closest", meta=meta, uirevision=tree.root.number)
     figure.update_xaxes(range=ranges["x"], visible=False)
     figure.update_yaxes(
-        range=ranges["y"], title={"text": axis, "standoff": 4}, tickformat=",~r" if high >= 10 else None, zeroline=False
+        range=ranges["y"], title={"text": axis, "standoff": 4, "font": {"size": 11}}, tickfont={"size": 11, "color": theme.quiet}, tickformat=",~r" if high >= 10 else None, zeroline=False
     )
     return figure
 
@@ -115,7 +116,8 @@ def _share(tree: Tree, node: Node, name: str) -> str:
 def _ranges(width: int, low: float, high: float) -> dict[str, list[float]]:
     pad = 0.08 * (high - low) or 0.15 * (abs(high) or 1)
     wide = max(LEAST_COLUMNS, float(width))
-    return {"x": [-0.5 - (wide - width) / 2, width - 0.15 + (wide - width) / 2], "y": [low - pad, high + pad]}
+    side = 0.5 + (wide - width) / 2
+    return {"x": [-side, width - 1 + side], "y": [low - 1.3 * pad, high + pad]}
 
 
 def _add_edges(
@@ -141,23 +143,22 @@ def _add_bars(
 ) -> None:
     across = (ranges["x"][1] - ranges["x"][0]) / PANEL[0]
     up = (ranges["y"][1] - ranges["y"][0]) / PANEL[1]
-    length = min(BAR, max(0.0, 1 / across - BOX - 6)) * across
-    start, offset = (BOX / 2 + 2) * across, OFFSET * up
+    length = min(BAR, 1 / across - 6) * across
     tracks: _Line = ([], [])
     quality: _Line = ([], [])
     left: _Line = ([], [])
     for node in tree.nodes:
         x, y = places[node.number]
-        for share, at, bars in ((node.quality, y + offset, quality), (node.left, y - offset, left)):
+        for share, below, bars in ((node.quality, BELOW[0], quality), (node.left, BELOW[1], left)):
             if share is not None:
-                _segment(tracks, x + start, length, at)
-                _segment(bars, x + start, length * share, at)
+                _segment(tracks, x - length / 2, length, y - below * up)
+                _segment(bars, x - length / 2, length * share, y - below * up)
     for name, (xs, ys), color in (
         ("full bars", tracks, theme.grid),
         (tree.metric_label, quality, theme.palette[2]),
         ("parameters left", left, theme.palette[0]),
     ):
-        figure.add_scatter(x=xs, y=ys, mode="lines", line={"color": color, "width": 6}, hoverinfo="skip", name=name)
+        figure.add_scatter(x=xs, y=ys, mode="lines", line={"color": color, "width": 4.5}, hoverinfo="skip", name=name)
 
 
 def _segment(line: _Line, x: float, length: float, y: float) -> None:
@@ -174,7 +175,7 @@ def _add_boxes(figure: go.Figure, tree: Tree, places: Mapping[int, tuple[float, 
         y=ys,
         mode="markers+text",
         text=[str(node.number) for node in tree.nodes],
-        textfont={"size": 11 if digits < 3 else 9, "color": theme.ink},
+        textfont={"size": 11 if digits < 3 else 8, "color": theme.ink},
         textposition="middle center",
         customdata=[node.number for node in tree.nodes],
         hovertext=[hover(tree, node) for node in tree.nodes],
@@ -189,7 +190,7 @@ def _add_boxes(figure: go.Figure, tree: Tree, places: Mapping[int, tuple[float, 
     marked = [(places[node.number], mark(node)) for node in tree.nodes if mark(node)]
     figure.add_scatter(
         x=[x for (x, _), _ in marked], y=[y for (_, y), _ in marked], mode="text", text=[word for _, word in marked],
-        textposition="top left", textfont={"size": 13, "color": theme.ink}, hoverinfo="skip", name="marks",
+        textposition="middle center", textfont={"size": 12, "color": theme.ink}, hoverinfo="skip", name="marks",
         cliponaxis=False,
     )  # fmt: skip
     outlines = (

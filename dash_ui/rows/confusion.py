@@ -37,6 +37,13 @@ class Matrix:
     of: int = 0
 
     @property
+    def labels(self) -> list[str]:
+        """The names, with the numbers of the classes where names alone would not tell them apart."""
+        if len(set(self.names)) == len(self.names):
+            return list(self.names)
+        return [f"{i} · {name}" for i, name in zip(self.indices.tolist(), self.names, strict=True)]
+
+    @property
     def shares(self) -> NDArray[np.float64]:
         """Of the labels of each row."""
         return _shares(self.counts, self.totals)

@@ -132,21 +132,22 @@ def _knee(values: Floats) -> int:
 
 
 def estimate(desk: Desk, workspace: Workspace, step: Step, state: DraftState) -> dict[str, Any]:
-    """What would be left of the model, from shapes alone: the content of the store ESTIMATE."""
+    """What would be left of the model, from shapes alone, as shares and as numbers: the content of the store ESTIMATE."""
     model, coupling = desk.analysis(workspace, step)
     costs = desk.kept.get(
         ("costs", step.model_hash), lambda: CostModel(coupling, example_graph(model, dict(coupling.options.shapes)))
     )
     after = costs.after({name: np.flatnonzero(gone) for name, gone in state.gone.items()})
+    before = costs.before
     return {
         "units": state.units,
         "of": coupling.units,
-        "parameters_left": after.parameters,
-        "parameters_of": costs.before.parameters,
-        "macs_left": after.macs,
-        "macs_of": costs.before.macs,
-        "bytes_left": after.bytes,
-        "bytes_of": costs.before.bytes,
+        "parameters_left": after.parameters / max(before.parameters, 1),
+        "macs_left": after.macs / max(before.macs, 1),
+        "bytes_left": after.bytes / max(before.bytes, 1),
+        "parameters": after.parameters,
+        "macs": after.macs,
+        "bytes": after.bytes,
         "accuracy": None,
         "accuracy_kind": None,
     }

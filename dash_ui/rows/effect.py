@@ -23,7 +23,7 @@ BUDGET = {field.name for field in fields(Budget)}
 
 @dataclass(frozen=True)
 class Effect:
-    """What would go. Shares are of what the step has now; ``problem`` tells why there is no estimate, "" where there is.
+    """What would go. Shares are of what the step has now; ``problem`` tells why there is no estimate.
 
     ``exact``: the counts hold; otherwise they are what a removal by count would take, for want of scores.
     """

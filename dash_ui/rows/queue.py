@@ -16,8 +16,9 @@ __all__ = ["job_rows", "queue", "words_of"]
 
 SHOWN = 40  # jobs
 VERBS = {
-    "prune": "Prune", "fine-tune": "Fine-tune", "edit": "Apply the draft to", "recover": "Repair", "import": "Import into",
-    "auto": "Prune automatically from", "score": "Score", "instability": "Measure the instability of",
+    "prune": "Prune", "fine-tune": "Fine-tune", "edit": "Apply the draft to", "recover": "Repair",
+    "import": "Import into", "auto": "Prune automatically from", "score": "Score",
+    "instability": "Measure the instability of",
     "scan": "Scan the sensitivity of", "activity": "Watch the activity of", "preview": "Look ahead from",
 }  # fmt: skip
 

@@ -35,7 +35,7 @@ def layout() -> html.Div:
                     html.Div(
                         [
                             html.Pre(id="export-commands", tabIndex=0),
-                            dcc.Clipboard(target_id="export-commands", className="ghost copy", title="Copy the commands"),
+                            dcc.Clipboard(target_id="export-commands", className="ghost copy", title="Copy"),
                         ],
                         className="export-commands",
                     ),
@@ -50,8 +50,8 @@ def layout() -> html.Div:
                         className_active="upload upload-active", className_reject="upload upload-reject",
                     ),
                     html.P(
-                        f"A model (.onnx) and data (.npz) go into the folder, a plan (.json) is carried out on the selected "
-                        f"step. Up to {MEGABYTES} MB; put larger files into the folder yourself.",
+                        "A model (.onnx) and data (.npz) go into the folder, a plan (.json) is carried out on the "
+                        f"selected step. Up to {MEGABYTES} MB; put larger files into the folder yourself.",
                         className="hint",
                     ),
                 ]

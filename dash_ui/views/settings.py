@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import dash_ag_grid as dag
@@ -14,18 +13,20 @@ from dash.development.base_component import Component
 from dash_ui import ids
 from dash_ui.desk import Desk
 from dash_ui.rows.effect import Effect, effect_of, group_rows
-from dash_ui.rows.fields import ACTIONS, Field, fields_of, options_of_form
+from dash_ui.rows.fields import ACTIONS, Field, fields_of
+from dash_ui.rows.form import options_of_form
 from dash_ui.rows.queue import queue, words_of
 from dash_ui.state import Selection
 from dash_ui.views import View
 from onnxprune.cost import CostModel
 from onnxprune.errors import OnnxPruneError
+from onnxprune.workspace.job import Job
 from onnxprune.workspace.recording import command_of
 
-__all__ = ["VIEW", "effect_words"]
+__all__ = ["VIEW", "command_line", "effect_words", "usual"]
 
-TITLES = {"prune": "Prune", "fine-tune": "Fine-tune"}
-VERBS = {"prune": "prune", "fine-tune": "finetune"}
+TITLES = {"prune": "Prune", "fine-tune": "Fine-tune", "auto": "Prune automatically"}
+VERBS = {"prune": "prune", "fine-tune": "finetune"}  # of `onnxprune ws`
 LOCKED = "Leave alone"
 
 
@@ -65,41 +66,42 @@ def _section(action: str) -> html.Section:
 
 def _row(action: str, field: Field) -> html.Div:
     """Label, control, unit, and what is wrong with it."""
-    name = {"type": "settings-field", "action": action, "name": field.name}
-    label = f"settings-{action}-{field.name}"
-    kept = {"persistence": f"{action}-{field.name}", "persistence_type": "local"}
-    control: Component
-    if field.kind == "choice":
-        options = [{"value": value, "label": words} for value, words in field.choices]
-        control = dcc.Dropdown(
-            options, field.value, id=name, placeholder="by default", clearable=field.value is None,
-            searchable=len(options) > 8, className="choice", **kept,
-        )  # fmt: skip
-    elif field.kind == "flag":
-        control = dcc.Checklist([{"value": "yes", "label": ""}], [], id=name, className="flag", **kept)
-    else:
-        control = dcc.Input(
-            id=name, type="text", value=field.value, placeholder=field.example, autoComplete="off",
-            className="field", **{"aria-label": field.label}, **kept,
-        )  # fmt: skip
     return html.Div(
         [
-            html.Span(field.label, className="field-label", id=label),
-            html.Div(control, className="field-control"),
+            html.Label(
+                [
+                    html.Span(field.label, className="field-label"),
+                    html.Div(_control(action, field), className="field-control"),
+                ]
+            ),
             html.Span(field.unit, className="field-unit quiet"),
             html.Div(id={"type": "settings-problem", "action": action, "name": field.name}, className="field-problem"),
         ],
         className="field-row",
         title=field.hint or None,
-        role="group",
-        **{"aria-labelledby": label},
     )
+
+
+def _control(action: str, field: Field) -> Component:
+    name = {"type": "settings-field", "action": action, "name": field.name}
+    kept = {"persistence": f"{action}-{field.name}", "persistence_type": "local"}
+    if field.kind == "choice":
+        options = [{"value": value, "label": words} for value, words in field.choices]
+        return dcc.Dropdown(
+            options, field.value, id=name, placeholder="by default", clearable=field.value is None,
+            searchable=len(options) > 8, className="choice", **kept,
+        )  # fmt: skip
+    if field.kind == "flag":
+        return dcc.Checklist([{"value": "yes", "label": "yes"}], [], id=name, className="flag", **kept)
+    return dcc.Input(
+        id=name, type="text", value=field.value, placeholder=field.example, autoComplete="off", className="field",
+        **kept,
+    )  # fmt: skip
 
 
 def _groups() -> list[Component]:
     columns = [
-        {"field": "group", "headerName": "Group", "flex": 2, "filter": True, "checkboxSelection": True,
-         "headerCheckboxSelection": True},
+        {"field": "group", "headerName": "Group", "flex": 2, "filter": True},
         {"field": "units", "headerName": "Units", "width": 74, "type": "rightAligned"},
         {"field": "parameters", "headerName": "Params", "width": 84, "type": "rightAligned",
          "valueFormatter": {"function": "d3.format('.1%')(params.value)"}},
@@ -112,15 +114,18 @@ def _groups() -> list[Component]:
     grid = dag.AgGrid(
         id="settings-groups", columnDefs=columns, rowData=[], getRowId="params.data.group",
         defaultColDef={"sortable": True, "resizable": True},
-        dashGridOptions={"rowSelection": "multiple", "suppressRowClickSelection": True, "rowHeight": 28,
+        dashGridOptions={"rowSelection": {"mode": "multiRow", "enableClickSelection": False}, "rowHeight": 28,
                          "headerHeight": 30, "stopEditingWhenCellsLoseFocus": True, "singleClickEdit": True},
         className="grid",
     )  # fmt: skip
     many = html.Div(
         [
-            html.Span("Selected rows:", className="quiet"),
-            dcc.Input(id="settings-many", type="text", placeholder="50%", className="field short",
-                      **{"aria-label": "Share to remove of the selected groups"}),
+            html.Label(
+                [
+                    html.Span("Remove of the selected rows", className="quiet"),
+                    dcc.Input(id="settings-many", type="text", placeholder="50%", className="field short"),
+                ]
+            ),
             html.Button("Set", id="settings-set", className="small"),
             html.Button(LOCKED, id="settings-lock", className="small"),
             html.Button("Clear", id="settings-clear", className="small"),
@@ -210,8 +215,7 @@ def _register_form(app: Dash, desk: Desk) -> None:
     @app.callback(
         Output(ids.OPTIONS, "data"),
         Output({"type": "settings-problem", "action": ALL, "name": ALL}, "children"),
-        Output("settings-prune", "disabled"),
-        Output("settings-fine-tune", "disabled"),
+        [Output(f"settings-{action}", "disabled") for action in TITLES],
         Input({"type": "settings-field", "action": ALL, "name": ALL}, "value"),
         Input("settings-groups", "rowData"),
         Input("settings-groups", "cellValueChanged"),
@@ -219,20 +223,18 @@ def _register_form(app: Dash, desk: Desk) -> None:
         State({"type": "settings-problem", "action": ALL, "name": ALL}, "id"),
     )
     def read(values: Any, groups: Any, _changed: Any, names: Any, places: Any) -> Any:
-        given, wrong = {}, {}
-        for action in ACTIONS:
-            found = options_of_form(action, form_of(values, names, action), groups or () if action == "prune" else ())
-            given[action], wrong[action] = dict(found.given), found.problems
-        texts = [wrong[place["action"]].get(place["name"], "") for place in places]
-        blocked = [bool(wrong[action]) for action in ("prune", "fine-tune")]
-        return {name: options for name, options in given.items() if not wrong[name]}, texts, *blocked
+        found = {
+            action: options_of_form(action, form_of(values, names, action), groups or () if action == "prune" else ())
+            for action in TITLES
+        }
+        texts = [found[place["action"]].problems.get(place["name"], "") for place in places]
+        usable = {action: dict(options.given) for action, options in found.items() if not options.problems}
+        return usable, texts, [action not in usable for action in TITLES]
 
     @app.callback(
         Output("settings-effect", "children"),
-        Output("settings-prune", "children"),
-        Output("settings-fine-tune", "children"),
-        Output("settings-copy-prune", "content"),
-        Output("settings-copy-fine-tune", "content"),
+        [Output(f"settings-{action}", "children") for action in TITLES],
+        [Output(f"settings-copy-{action}", "content") for action in TITLES],
         Input(ids.OPTIONS, "data"),
         Input(ids.SELECTION, "data"),
         Input(ids.REVISION, "data"),
@@ -240,36 +242,88 @@ def _register_form(app: Dash, desk: Desk) -> None:
     def foresee(options: dict[str, Any] | None, selection: dict[str, Any] | None, _: Any) -> Any:
         number, known = Selection.of(selection).step, options or {}
         if number is None:
-            return None, *TITLES.values(), "", ""
-        commands = [shlex.join(command_of(VERBS[action], number, known.get(action, {}))) for action in TITLES]
+            return None, list(TITLES.values()), [""] * len(TITLES)
         effect: Sequence[Component] = []
         if "prune" in known:
             with desk.workspace() as workspace:
                 effect = effect_words(effect_of(desk, workspace, workspace.steps.get(number), known["prune"]))
-        return effect, *(f"{title} step {number}" for title in TITLES.values()), *commands
+        titles = [TITLES[action].replace("automatically", "automatically from") for action in TITLES]
+        return (
+            effect,
+            [f"{title} step {number}" for title in titles],
+            [command_line(action, number, known.get(action, {})) for action in TITLES],
+        )
+
+
+def command_line(action: str, step: int, options: Mapping[str, Any]) -> str:
+    """What does the same on the command line."""
+    words = list(command_of(VERBS.get(action, action), step, options))
+    return shlex.join(words if action in VERBS else ["onnxprune", "jobs", "add", *words[2:], "--start"])
 
 
 def _register_actions(app: Dash, desk: Desk) -> None:
     @app.callback(
         Output(ids.TOAST, "data", allow_duplicate=True),
-        Input("settings-prune", "n_clicks"),
-        Input("settings-fine-tune", "n_clicks"),
+        [Input(f"settings-{action}", "n_clicks") for action in TITLES],
         State(ids.SELECTION, "data"),
         State(ids.OPTIONS, "data"),
         prevent_initial_call=True,
     )
-    def start(_prune: Any, _tune: Any, selection: dict[str, Any] | None, options: dict[str, Any] | None) -> Any:
-        if not any((_prune, _tune)) or ctx.triggered_id is None:
+    def start(clicks: Sequence[int | None], selection: dict[str, Any] | None, options: dict[str, Any] | None) -> Any:
+        now = Selection.of(selection)
+        if not any(clicks) or ctx.triggered_id is None or now.step is None:
             return no_update
-        action, now = str(ctx.triggered_id).removeprefix("settings-"), Selection.of(selection)
-        if now.step is None:
+        action = str(ctx.triggered_id).removeprefix("settings-")
+        return queued(queue(desk, action, now.step, (options or {}).get(action, {}), data=now.data))
+
+    @app.callback(
+        Output(ids.APPLY, "disabled"),
+        Output(ids.FINE_TUNE, "disabled"),
+        Output(ids.AUTO, "disabled"),
+        Input(ids.DRAFT_CHANGED, "data"),
+        Input(ids.SELECTION, "data"),
+    )
+    def offer(_: str | None, selection: dict[str, Any] | None) -> tuple[bool, bool, bool]:
+        step = Selection.of(selection).step
+        if step is None:
+            return True, True, True
+        with desk.workspace() as workspace:
+            drafted = any(not entry.undone for entry in workspace.drafts.entries(step))
+            trained = workspace.dataset_name(step) is not None
+            locked = workspace.readonly
+        return locked or not drafted, locked or not trained, locked or not trained
+
+    @app.callback(
+        Output(ids.TOAST, "data", allow_duplicate=True),
+        Input(ids.APPLY, "n_clicks"),
+        Input(ids.FINE_TUNE, "n_clicks"),
+        Input(ids.AUTO, "n_clicks"),
+        State(ids.SELECTION, "data"),
+        State(ids.OPTIONS, "data"),
+        prevent_initial_call=True,
+    )
+    def act(*given: Any) -> Any:
+        *clicks, selection, options = given
+        now = Selection.of(selection)
+        if not any(clicks) or now.step is None:
             return no_update
-        job = queue(desk, action, now.step, (options or {}).get(action, {}), data=now.data)
-        return {
-            "kind": "info",
-            "text": f"{words_of(job)}: job {job.number} is queued.",
-            "hint": "Jobs shows how far it is.",
-        }
+        action = {ids.APPLY: "edit", ids.FINE_TUNE: "fine-tune", ids.AUTO: "auto"}[str(ctx.triggered_id)]
+        known = {} if action == "edit" else (options or {}).get(action) or usual(action)
+        return queued(queue(desk, action, now.step, known, data=now.data))
+
+
+def usual(action: str) -> dict[str, Any]:
+    """The options of an action where the settings were never opened."""
+    return dict(options_of_form(action, {field.name: field.value for field in ACTIONS[action]}).given)
+
+
+def queued(job: Job) -> dict[str, str]:
+    """The message that a job waits."""
+    return {
+        "kind": "info",
+        "text": f"{words_of(job)}: job {job.number} is queued.",
+        "hint": "Jobs shows how far it is.",
+    }
 
 
 VIEW = View("settings", "Settings", "drawer", layout, register, 10)

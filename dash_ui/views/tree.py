@@ -55,18 +55,20 @@ def _tools() -> html.Div:
     return html.Div(
         [
             _field("filter", "Filter", "Filter steps by number, kind, name or note", type="search"),
-            html.Button("Fit", id="tree-fit", className="ghost", title="Show the whole tree"),
-            html.Button(
-                "Estimator", id="tree-estimate", className="ghost tree-toggle",
-                title="Show a node that is dragged along the axis and tells what to expect there",
-                **{"aria-pressed": "false"},
-            ),
-            html.Button(
-                "Trash", id="tree-trash", className="ghost tree-toggle", title="Show what was deleted",
-                **{"aria-pressed": "false"},
-            ),
+            _icon("fit", "Show the whole tree"),
+            _icon("estimate", "Estimator: a node that is dragged along the axis tells what to expect there", pressed="false"),
+            _icon("trash", "Show what was deleted", "delete", pressed="false"),
         ],
         className="tree-tools",
+    )  # fmt: skip
+
+
+def _icon(name: str, label: str, icon: str = "", pressed: str | None = None) -> html.Button:
+    """A button that shows an icon only. ``pressed``: of one that stays down."""
+    state = {} if pressed is None else {"aria-pressed": pressed}
+    return html.Button(
+        html.Span(className=f"icon icon-tree-{icon or name}"), id=f"tree-{name}", className="ghost", title=label,
+        **{"aria-label": label}, **state,
     )  # fmt: skip
 
 
@@ -85,7 +87,7 @@ def _legend() -> html.Div:
     )  # fmt: skip
     return html.Div(
         [
-            html.Span([html.I(className=look), html.Span(text, **({"id": name} if name else {}))], className="key")
+            html.Span([html.I(className=look), html.Span(text, **({"id": name} if name else {}))], className=f"key {look}")
             for look, text, name in entries
         ],
         className="tree-legend",
@@ -125,27 +127,29 @@ def _undo() -> html.Div:
 
 def _card() -> html.Div:
     """What is selected, and what can be done with it."""
-    actions = (
-        ("branch", "Continue here", "Begin a branch: the next action starts at this step"),
-        ("compare", "Compare", "Hold other steps against this one (Shift and a click does the same)"),
-        ("pin", "Pin", "Make this step the baseline that others are compared with"),
-        ("copy", "Copy command", "Copy the command line that makes this step again"),
-        ("delete", "Delete", "Put this step, and all that was made of it, into the trash"),
-        ("restore", "Restore", "Take this step out of the trash"),
-    )
+    branch = "Begin a branch: the next action starts at this step"
+    compare = "Hold other steps against this one (Shift and a click does the same)"
     return html.Div(
         [
             html.Div(id="tree-facts", className="tree-facts"),
             html.Div(
                 [
+                    html.Button("Continue", id="tree-branch", className="ghost", title=branch),
+                    html.Button("Compare", id="tree-compare", className="ghost", title=compare),
+                    _icon("edit", "Give this step a name and a note", pressed="false"),
+                    _icon("pin", "Make this step the baseline that others are compared with"),
+                    _icon("copy", "Copy the command line that makes this step again"),
+                    _icon("delete", "Put this step, and all that was made of it, into the trash"),
+                    _icon("restore", "Take this step out of the trash"),
+                ],
+                className="tree-actions",
+            ),
+            html.Div(
+                [
                     _field("name", "Name", "Name of the selected step", debounce=True, maxLength=60),
                     _field("note", "Note", "Note on the selected step", debounce=True, maxLength=400),
                 ],
-                className="tree-own",
-            ),
-            html.Div(
-                [html.Button(text, id=f"tree-{name}", className="ghost", title=title) for name, text, title in actions],
-                className="tree-actions",
+                className="tree-own", id="tree-own", hidden=True,
             ),
         ],
         className="tree-selected", id="tree-selected",
@@ -171,6 +175,7 @@ def _draws(app: Dash, desk: Desk) -> None:
         Output(BASE, "data"),
         Output("tree-none", "hidden"),
         Output("tree-metric", "children"),
+        Output("tree-keys", "className"),
         Input(ids.SELECTION, "data"),
         Input(ids.REVISION, "data"),
         Input(ids.THEME, "data"),
@@ -194,10 +199,11 @@ def _draws(app: Dash, desk: Desk) -> None:
             raise PreventUpdate  # jobs moved on, the tree did not
         tree = _tree(desk, step, words, trashed=bool(trash))
         if tree is None:
-            return None, False, "quality"
+            return None, False, "quality", "tree-plot"
         found = draw(tree, theme_of(theme)).to_plotly_json()
         found["layout"]["meta"]["tree"] = now
-        return found, True, tree.metric_label
+        given_up = any(node.edge == "failed" for node in tree.nodes)
+        return found, True, tree.metric_label, f"tree-plot{' has-failed' if given_up else ''}"
 
 
 def _tree(desk: Desk, step: int | None, words: dict[str, Any] | None, *, trashed: bool = True) -> Tree | None:
@@ -266,24 +272,21 @@ def _tells(app: Dash, desk: Desk) -> None:
 
 
 def _facts(tree: Tree, node: Node) -> list[Component]:
-    """The selected step in two lines."""
-    parts = [edge_words(node)] if node.parent is not None else ["original"]
+    """The selected step in a few lines."""
+    names = [name for name in (tree.metric, "parameters", "macs", "file_bytes") if name and name in node.metrics]
+    pairs = [(label_of(name), shown(name, node.metrics[name])) for name in names]
     if node.units is not None:
         of = f" of {tree.root.units:,}" if tree.root.units and node is not tree.root else ""
-        parts.insert(0, f"{node.units:,}{of} {tree.words.noun()}")
-    names = [name for name in (tree.metric, "parameters", "macs", "file_bytes") if name and name in node.metrics]
-    figures = [
-        html.Span(
-            [html.Span(label_of(name), className="quiet"), f" {shown(name, node.metrics[name])}"], className="figure"
-        )
-        for name in names
-    ]
+        pairs.insert(0, (tree.words.noun(), f"{node.units:,}{of}"))
+    figures = [html.Span([html.Span(label, className="quiet"), f" {value}"]) for label, value in pairs]
+    if node.parent is not None:
+        figures.append(html.Span(edge_words(node), className="quiet"))
     marks = {"baseline": node.pinned, "in the trash": node.trashed, "damaged": bool(node.damaged)}
     badges = [html.Span(word, className="badge") for word, there in marks.items() if there]
     return [
         html.Div([html.Strong(node.title), *badges], className="tree-title"),
         html.Div(figures, className="figures"),
-        html.Div(" · ".join(parts), className="quiet"),
+        *([html.Div(node.note, className="tree-note")] if node.note else []),
         *([html.Div(node.damaged, className="problem")] if node.damaged else []),
     ]
 
@@ -296,6 +299,14 @@ def _acts(app: Dash, desk: Desk) -> None:
     def trash(clicks: int | None) -> Any:
         on = bool((clicks or 0) % 2)
         return on, "true" if on else "false"
+
+    @app.callback(
+        Output("tree-own", "hidden"), Output("tree-edit", "aria-pressed"),
+        Input("tree-edit", "n_clicks"), prevent_initial_call=True,
+    )  # fmt: skip
+    def edit(clicks: int | None) -> Any:
+        on = bool((clicks or 0) % 2)
+        return not on, "true" if on else "false"
 
     @app.callback(
         Output("tree-estimate", "aria-pressed"), Input("tree-estimate", "n_clicks"), prevent_initial_call=True

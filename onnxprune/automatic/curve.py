@@ -77,8 +77,9 @@ class Curve:
         squares = self._squares
         if not squares.size:
             return np.zeros_like(at)
-        weight = np.convolve(np.ones_like(squares), np.ones(3), "same")
-        return np.asarray(np.interp(at, self.x[1:-1], np.convolve(squares, np.ones(3), "same") / weight), np.float64)
+        window = np.ones(3)
+        near = (np.convolve(each, window)[1:-1] for each in (squares, np.ones_like(squares)))
+        return np.asarray(np.interp(at, self.x[1:-1], np.divide(*near)), np.float64)
 
     @cached_property
     def _squares(self) -> Floats:

@@ -26,7 +26,16 @@ from onnxprune.workspace.paths import main_metric
 from onnxprune.workspace.values import Step
 from onnxprune.workspace.workspace import Workspace
 
-__all__ = ["AUTO", "auto_documents", "path_points", "run_rows", "tree_points", "try_rows", "verdicts"]
+__all__ = [
+    "AUTO",
+    "auto_documents",
+    "documents_named",
+    "path_points",
+    "run_rows",
+    "tree_points",
+    "try_rows",
+    "verdicts",
+]
 
 Row = dict[str, Any]
 
@@ -140,15 +149,20 @@ def verdicts(workspace: Workspace, root: int) -> dict[int, Row]:
 
 def auto_documents(workspace: Workspace, root: int, run: str | None = None) -> dict[int, Row]:
     """Step -> its document ``auto``, of the steps of a tree that are not in the trash, in the order of making."""
+    found = documents_named(workspace, root, AUTO)
+    return {number: row for number, row in found.items() if run is None or row["run"] == run}
+
+
+def documents_named(workspace: Workspace, root: int, name: str) -> dict[int, Row]:
+    """Step -> its document (JSON) of a name, of the steps of a tree that are not in the trash, in their order."""
     rows = workspace.database.rows(
         "SELECT document.step AS step, blob FROM document JOIN step ON step.number = document.step "
         "JOIN label ON label.step = step.number WHERE document.name = ? AND root = ? AND trashed IS NULL "
         "ORDER BY document.step",
-        AUTO,
+        name,
         root,
     )
-    found = {int(row["step"]): _read(workspace.blobs.folder, row["blob"]) for row in rows}
-    return {number: dict(value) for number, value in found.items() if run is None or value["run"] == run}
+    return {int(row["step"]): dict(_read(workspace.blobs.folder, row["blob"])) for row in rows}
 
 
 @lru_cache(KEPT)

@@ -26,7 +26,7 @@ NOT_PRUNE = {
 }  # fmt: skip
 NOT_TUNE = {"name", *COMMON, *TUNING}
 UNDECISIVE = {"run", "name", "pin", "provider", "threads"}  # what the models do not depend on
-EPOCHS, DELTA_LOSS = 20, 0.01
+EPOCHS = 20  # all of them: a stop by the loss comes too early in small tries, whose rate still rises
 TRIES = {ESTIMATOR: 3, BISECT: 8}
 
 
@@ -57,7 +57,7 @@ class AutoSettings:
     finetune: Mapping[str, Any] = field(default_factory=dict, hash=False)
     recover: str | None = None
     epochs: int = EPOCHS
-    delta_loss: float | None = DELTA_LOSS
+    delta_loss: float | None = None
     patience: int | None = None
     target: Any = None
     time_limit: float | None = None

@@ -25,6 +25,7 @@ from onnxprune.cli import (
     schedule,
     score,
     sensitivity,
+    suggest,
     ws,
 )
 from onnxprune.cli.console import show, warn
@@ -68,7 +69,7 @@ def load_commands(application: typer.Typer) -> None:
 
 _COMMANDS = (
     *(inspect, prune, plan, score, sensitivity, instability),
-    *(finetune, schedule, evaluate, compare, explain, bench, ws, jobs, demo),
+    *(finetune, schedule, evaluate, compare, explain, bench, ws, jobs, suggest, demo),
 )
 for _module in _COMMANDS:
     _module.register(app)

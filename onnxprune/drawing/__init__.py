@@ -12,7 +12,41 @@
 
 from __future__ import annotations
 
+from onnxprune.drawing.arrange import COLLAPSE, arrange
 from onnxprune.drawing.boxes import sketch
+from onnxprune.drawing.overlays import METRICS, Overlay, counted, of_latency, of_scores, of_sparsity, ramp
+from onnxprune.drawing.page import page
+from onnxprune.drawing.preview import Preview, PreviewRow, preview, singular
+from onnxprune.drawing.svg import Marks, fitting, share_gone, svg
 from onnxprune.drawing.values import KINDS, Box, Bracket, Drawing, Edge, Placed, Repeat, Route, Sketch
 
-__all__ = ["KINDS", "Box", "Bracket", "Drawing", "Edge", "Placed", "Repeat", "Route", "Sketch", "sketch"]
+__all__ = [
+    "COLLAPSE",
+    "KINDS",
+    "METRICS",
+    "Box",
+    "Bracket",
+    "Drawing",
+    "Edge",
+    "Marks",
+    "Overlay",
+    "Placed",
+    "Preview",
+    "PreviewRow",
+    "Repeat",
+    "Route",
+    "Sketch",
+    "arrange",
+    "counted",
+    "fitting",
+    "of_latency",
+    "of_scores",
+    "of_sparsity",
+    "page",
+    "preview",
+    "ramp",
+    "share_gone",
+    "singular",
+    "sketch",
+    "svg",
+]

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import log2
 
-from onnxprune.drawing.routes import Lines, route_all
+from onnxprune.drawing.routes import ARC, Lines, arc_levels, route_all
 from onnxprune.drawing.values import Bracket, Drawing, Placed, Sketch
 
 __all__ = ["COLLAPSE", "arrange"]
@@ -21,8 +21,7 @@ COLLAPSE = 28  # boxes from which on blocks that repeat are drawn once
 WIDTH, SMALL, JOIN, GAP = 34.0, 16.0, 15.0, 15.0  # of a layer, of what goes with layers, of a join; between columns
 LOW, HIGH = 18.0, 58.0  # heights of a vector and of the largest feature map
 WIDEST = 2.1  # how far a short network is stretched
-MARGIN, LABEL, ARC, LANE_GAP, LINE_GAP = 14.0, 15.0, 7.0, 8.0, 16.0
-ARCS = 5  # arcs above each other on one line
+MARGIN, LABEL, LANE_GAP, LINE_GAP = 14.0, 15.0, 8.0, 16.0
 EARLY = 0.6  # of a line, before which it is not broken at a fork
 
 
@@ -60,12 +59,13 @@ def arrange(
     for rank, (box_width, _) in zip(ranks, sizes, strict=True):
         wide[rank] = max(wide[rank], box_width)
     line_of, at = _lines(wide, gap, usable, ranks, edges, items)
-    lines = _heights(line_of, ranks, lanes, sizes, edges, scale)
+    levels = arc_levels(edges, ranks, lanes)
+    lines = _heights(line_of, ranks, lanes, sizes, [(*edges[n][:2], level) for n, level in levels.items()], scale)
     placed = [
         Placed(item.boxes, MARGIN + at[rank], lines.y(line_of[rank], lane), w, h, line_of[rank], item.repeat)
         for item, rank, lane, (w, h) in zip(items, ranks, lanes, sizes, strict=True)
     ]
-    routes = route_all(placed, edges, ranks, lanes, lines, gap, width)
+    routes = route_all(placed, edges, ranks, lanes, lines, levels, gap, width)
     place_of = {box: i for i, item in enumerate(items) for box in item.boxes}
     longest = max((p.x + p.width / 2 for p in placed), default=0.0) + MARGIN
     return Drawing(
@@ -189,12 +189,14 @@ def _lines(
     wide: Sequence[float], gap: float, usable: float, ranks: Sequence[int], edges: Sequence[tuple[int, int, bool]], items: Sequence[_Item]
 ) -> tuple[list[int], list[float]]:
     """Line of each column, and its centre within the line."""
-    crossing = [0] * (len(wide) + 1)  # edges from columns before a column to it or behind it
+    crossing = [0] * (len(wide) + 1)  # tensors that cross from the columns before a column to it or behind it
+    ends: dict[int, int] = {}
     for source, target, side in edges:
         if not side:
-            crossing[ranks[source] + 1] += 1
-            if ranks[target] + 1 <= len(wide):
-                crossing[ranks[target] + 1] -= 1
+            ends[source] = max(ends.get(source, 0), ranks[target])
+    for source, end in ends.items():
+        crossing[ranks[source] + 1] += 1
+        crossing[end + 1] -= 1
     for column in range(1, len(crossing)):
         crossing[column] += crossing[column - 1]
     spans: dict[int, tuple[int, int]] = {}
@@ -224,23 +226,23 @@ def _lines(
 
 def _heights(
     line_of: Sequence[int], ranks: Sequence[int], lanes: Sequence[int], sizes: Sequence[tuple[float, float]],
-    edges: Sequence[tuple[int, int, bool]], scale: float,
+    arcing: Sequence[tuple[int, int, int]], scale: float,
 ) -> Lines:  # fmt: skip
-    """Where the lanes of every line are, with room for arcs above and names below."""
+    """Where the lanes of every line are, with room for arcs above and names below. ``arcing``: (from, to, level)."""
     count = max(line_of, default=-1) + 1
     tall: list[dict[int, float]] = [{} for _ in range(count)]
     for rank, lane, (_, height) in zip(ranks, lanes, sizes, strict=True):
         row = tall[line_of[rank]]
         row[lane] = max(row.get(lane, 0.0), height)
-    arcs = [0] * count
-    for source, target, _ in edges:
-        if ranks[target] - ranks[source] > 1:
-            for line in range(line_of[ranks[source]], line_of[ranks[target]] + 1):
-                arcs[line] = min(arcs[line] + 1, ARCS)
-    tops, centres, bottoms, y = [], [], [], MARGIN
-    for row, over in zip(tall, arcs, strict=True):
+    over = [0] * count
+    for source, target, level in arcing:
+        for line in range(line_of[ranks[source]], line_of[ranks[target]] + 1):
+            over[line] = max(over[line], level + 1)
+    tops, arcs, centres, bottoms, y = [], [], [], [], MARGIN
+    for row, levels in zip(tall, over, strict=True):
         tops.append(y)
-        y += over * ARC + (LABEL if over else LABEL * 0.6)
+        y += levels * ARC + LABEL * 0.8
+        arcs.append(y - LABEL * 0.8)
         middle: dict[int, float] = {}
         for lane in range(min(row, default=0), max(row, default=0) + 1):
             height = max(row.get(lane, SMALL * scale), SMALL * scale)
@@ -250,7 +252,7 @@ def _heights(
         centres.append(middle)
         bottoms.append(y)
         y += LINE_GAP
-    return Lines(tuple(tops), tuple(centres), tuple(bottoms), y)
+    return Lines(tuple(tops), tuple(arcs), tuple(centres), tuple(bottoms), y)
 
 
 def _brackets(sketch: Sketch, placed: Sequence[Placed]) -> list[Bracket]:

@@ -13,7 +13,7 @@ from onnxprune.nodes import Node
 from onnxprune.ops import rule_for
 from onnxprune.stored import numbers_per_entry
 
-__all__ = ["multiplied", "readers_of", "shares"]
+__all__ = ["multiplied", "readers_of", "shares", "uses_of"]
 
 
 def multiplied(flow: Flow) -> dict[int, int]:
@@ -44,7 +44,7 @@ def readers_of(flow: Flow) -> dict[str, list[int]]:
     found: dict[str, list[int]] = defaultdict(list)
     memo: dict[int, int | None] = {}
     for name in graph.weights:
-        for node in _uses(graph, name):
+        for node in uses_of(graph, name):
             site = _site(flow, node, memo)
             if site is not None:
                 found[name].append(site)
@@ -64,7 +64,7 @@ def shares(flow: Flow, readers: Mapping[str, list[int]]) -> dict[int, int]:
     return counts
 
 
-def _uses(graph: Graph, tensor: str) -> list[Node]:
+def uses_of(graph: Graph, tensor: str) -> list[Node]:
     """The nodes that read a constant; an Identity is not a use of its own."""
     found: list[Node] = []
     stack = [tensor]

@@ -1,8 +1,8 @@
 """Blocks that come several times in a row: twelve encoder layers, the residual blocks of one stage.
 
 Boxes are compared by what they are and how large their output is, not by what they read, so that the layers of a dense
-block are equal although each reads more. A run counts where every copy has the same connections inside of it and leads
-into the next copy.
+block are equal although each reads more. A run counts where every copy has the same connections inside of it, leads into
+the next copy, and all that leaves a copy comes from its last box.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from onnxprune.drawing.kinds import PLUMBING
 from onnxprune.drawing.values import Box, Edge, Repeat
 
 __all__ = ["repeats_of"]
@@ -25,14 +26,16 @@ def repeats_of(boxes: Sequence[Box], edges: Sequence[Edge]) -> tuple[Repeat, ...
     looks = np.array([known.setdefault(_look(box), len(known)) for box in boxes], np.int64)
     lengths = _lengths(looks)
     inner: list[list[int]] = [[] for _ in boxes]
+    reach = list(range(len(boxes)))  # the last box that reads from a box
     for edge in edges:
         inner[edge.target].append(edge.source)
+        reach[edge.source] = max(reach[edge.source], edge.target)
     found, at = [], 0
     while at < len(boxes):
         best = None
         for period, run in ((p, 1 + int(lengths[p - 1, at]) // p) for p in range(1, lengths.shape[0] + 1)):
             if run > (1 if period > 1 else MANY - 1) and (best is None or period * (run - 1) > best.saved):
-                run = _linked(inner, at, period, run)
+                run = _linked(inner, reach, at, period, run)
                 if run > (1 if period > 1 else MANY - 1) and (best is None or period * (run - 1) > best.saved):
                     best = _Run(period, run)
         if best is None or boxes[at].kind == "end":
@@ -50,7 +53,7 @@ class _Run:
 
 def _look(box: Box) -> tuple[object, ...]:
     """What two boxes must have in common."""
-    ops = tuple(node.partition(" ")[0] for node in box.nodes)
+    ops = tuple(op for node in box.nodes if (op := node.partition(" ")[0]) not in PLUMBING)
     return box.kind, box.word, box.units, round(box.extent, 3), box.mark, ops
 
 
@@ -68,7 +71,7 @@ def _lengths(looks: np.ndarray[tuple[int], np.dtype[np.int64]]) -> np.ndarray[tu
     return result
 
 
-def _linked(inner: Sequence[Sequence[int]], at: int, period: int, run: int) -> int:
+def _linked(inner: Sequence[Sequence[int]], reach: Sequence[int], at: int, period: int, run: int) -> int:
     """How many of the copies are wired alike, each behind the one before."""
 
     def inside(copy: int) -> list[tuple[int, int]]:
@@ -79,8 +82,12 @@ def _linked(inner: Sequence[Sequence[int]], at: int, period: int, run: int) -> i
         start = at + copy * period
         return any(start - period <= s < start for t in range(period) for s in inner[start + t])
 
+    def tight(copy: int) -> bool:
+        start = at + copy * period
+        return all(reach[box] < start + period for box in range(start, start + period - 1))
+
     first = inside(0)
-    count = 1
-    while count < run and inside(count) == first and follows(count):
+    count = 1 if tight(0) else 0
+    while 0 < count < run and inside(count) == first and follows(count) and tight(count):
         count += 1
     return count

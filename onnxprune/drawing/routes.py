@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from onnxprune.drawing.values import Placed, Route
 
-__all__ = ["Lines", "route_all"]
+__all__ = ["ARC", "Lines", "arc_levels", "route_all"]
 
 ARC, ARCS, EDGE = 7.0, 5, 6.0
 
@@ -19,9 +19,10 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Lines:
-    """``tops``, ``bottoms``: of each line. ``centres[line]``: lane -> y of its middle."""
+    """``tops``, ``bottoms``: of each line. ``arcs``: y of its lowest arc. ``centres[line]``: lane -> y of its middle."""
 
     tops: tuple[float, ...]
+    arcs: tuple[float, ...]
     centres: tuple[Mapping[int, float], ...]
     bottoms: tuple[float, ...]
     height: float
@@ -39,19 +40,41 @@ class Lines:
         return self.bottoms[line] - 4 if lane > near else self.tops[line] + 8
 
 
+def arc_levels(edges: Sequence[tuple[int, int, bool]], ranks: Sequence[int], lanes: Sequence[int]) -> dict[int, int]:
+    """Number of an edge -> how high its arc goes, for the edges that have boxes in their way.
+
+    Arcs over each other differ, the shorter one is lower; those into the same box share a line. Beyond ARCS they overlap.
+    """
+    occupied = set(zip(ranks, lanes, strict=True))
+    over = [
+        (ranks[b] - ranks[a], number)
+        for number, (a, b, _) in enumerate(edges)
+        if _blocked(occupied, ranks[a], ranks[b], lanes[a], lanes[b])
+    ]
+    owners = [[-1] * (max(ranks, default=0) + 2) for _ in range(ARCS)]
+    found: dict[int, int] = {}
+    for _, number in sorted(over):
+        source, target, _ = edges[number]
+        span = slice(ranks[source] + 1, ranks[target] + 1)
+        free = (level for level in range(ARCS - 1) if all(o in (-1, target) for o in owners[level][span]))
+        found[number] = next(free, ARCS - 1)
+        owners[found[number]][span] = [target] * (ranks[target] - ranks[source])
+    return found
+
+
 def route_all(
     placed: Sequence[Placed], edges: Sequence[tuple[int, int, bool]], ranks: Sequence[int], lanes: Sequence[int],
-    lines: Lines, gap: float, width: float,
+    lines: Lines, levels: Mapping[int, int], gap: float, width: float,
 ) -> list[Route]:  # fmt: skip
-    """A route for every edge (source, target, side), given by numbers of placed boxes."""
+    """A route for every edge (source, target, side), given by numbers of placed boxes. ``levels``: of `arc_levels`."""
     occupied = set(zip(ranks, lanes, strict=True))
-    levels = _Levels(lines)
+    row_of = {rank: place.row for rank, place in zip(ranks, placed, strict=True)}
     found = []
-    for source, target, side in edges:
+    for number, (source, target, side) in enumerate(edges):
         a, b = placed[source], placed[target]
-        blocked = _blocked(occupied, ranks[source], ranks[target], lanes[source], lanes[target])
-        if blocked:
-            points = _arc(a, b, levels, lines, width, gap)
+        if number in levels:
+            after = next(rank for rank in range(ranks[source] + 1, ranks[target]) if (rank, lanes[source]) in occupied)
+            points = _arc(a, b, levels[number], lines, width, gap, ends_line=row_of[after] != a.row)
         else:
             points = _direct(a, b, lanes[source], lanes[target], ranks[source], ranks[target], occupied, lines, width, gap)
         found.append(Route(a.id, b.id, tuple(points), side))
@@ -97,35 +120,14 @@ def _turns(x: float, y: float, first: int, last: int, lane: int, lines: Lines, w
     return points
 
 
-def _arc(a: Placed, b: Placed, levels: _Levels, lines: Lines, width: float, gap: float) -> list[Point]:
-    """Up behind the source, over the boxes, down into the target."""
+def _arc(a: Placed, b: Placed, level: int, lines: Lines, width: float, gap: float, *, ends_line: bool) -> list[Point]:
+    """Up behind the source, over the boxes, down into the target. ``ends_line``: nothing stands behind the source on its line."""
     bend = a.x + a.width / 2 + gap * 0.35
-    over = levels.y(a.row, a.x, b.x if a.row == b.row else width, b.id)
-    points: list[Point] = [(a.x + a.width / 2, a.y), (bend, a.y), (bend, over)]
+    points: list[Point] = [(a.x + a.width / 2, a.y)]
+    if not ends_line:
+        points += [(bend, a.y), (bend, lines.arcs[a.row] - ARC * level)]
     for line in range(a.row, b.row):
         gutter = (lines.bottoms[line] + lines.tops[line + 1]) / 2
-        below = levels.y(line + 1, 0.0, b.x if line + 1 == b.row else width, b.id)
+        below = lines.arcs[line + 1] - ARC * level
         points += [(width - EDGE, points[-1][1]), (width - EDGE, gutter), (EDGE, gutter), (EDGE, below)]
     return [*points, (b.x, points[-1][1]), (b.x, b.y - b.height / 2)]
-
-
-class _Levels:
-    """Heights of arcs: those over each other differ, those into the same box share one."""
-
-    def __init__(self, lines: Lines) -> None:
-        self.lines = lines
-        self.used: dict[int, list[tuple[float, float, int, int]]] = defaultdict(list)
-
-    def y(self, line: int, left: float, right: float, target: int) -> float:
-        mine = [u for u in self.used[line] if u[0] < right and left < u[1]]
-        level = next((u[2] for u in mine if u[3] == target), None)
-        if level is None:
-            taken = {u[2] for u in mine}
-            level = next((n for n in range(ARCS) if n not in taken), ARCS - 1)
-        self.used[line].append((left, right, level, target))
-        tallest = min(self.lines.centres[line].values(), default=0.0)
-        del tallest
-        return self.lines.tops[line] + ARC * (ARCS_SHOWN[level])
-
-
-ARCS_SHOWN = (0.4, 1.4, 2.4, 3.4, 4.4)

@@ -34,6 +34,7 @@ Ints = NDArray[np.int64]
 Progress = Callable[[str, int, int], None]
 
 FORMAT = 1
+FIELDS = ("largest", "mean", "deviation", "share", "likeness")
 LARGEST = 4096  # units of a group that are compared with each other: the table has the square of it
 COLUMNS = 4096  # values of each unit in a batch that are compared, spread evenly
 
@@ -127,7 +128,12 @@ class _Table:
             self._add_likeness(rows)
 
     def _add_moments(self, rows: Floats) -> None:
-        parts = (np.abs(rows).max(axis=1), (rows != 0).sum(axis=1), rows.sum(axis=1), (rows * rows).sum(axis=1))
+        parts: tuple[Any, ...] = (
+            np.abs(rows).max(axis=1),
+            (rows != 0).sum(axis=1),
+            rows.sum(axis=1),
+            (rows * rows).sum(axis=1),
+        )
         if not self.even:
             owner = np.sort(self.point.unit)
             largest = np.zeros(self.units)
@@ -187,14 +193,14 @@ def load_activity(path: str | Path) -> Activity:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         if content["onnxprune_activity"] != FORMAT:
             raise DataError(f"{path}: activity of another version", "Measure it again.")
-        groups = {
-            name: UnitActivity(
-                **{k: np.asarray(v, np.int64 if k == "twin" else np.float64) for k, v in one.items()}
-            )
-            for name, one in content["groups"].items()
-        }
+        groups = {name: _group_from(one) for name, one in content["groups"].items()}
         return Activity(content["model_hash"], content["samples"], groups)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}", "Measure it again.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: no activity of units: {error}", "Measure it again.") from error
+
+
+def _group_from(content: Mapping[str, Any]) -> UnitActivity:
+    largest, mean, deviation, share, likeness = (np.asarray(content[name], np.float64) for name in FIELDS)
+    return UnitActivity(largest, mean, deviation, share, np.asarray(content["twin"], np.int64), likeness)

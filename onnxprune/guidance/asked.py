@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from onnxprune.alignment import machine
 from onnxprune.criteria import find
 from onnxprune.errors import DataError, OptionError
 from onnxprune.instability import RUNS, Training
@@ -21,7 +22,7 @@ from onnxprune.values import Options
 from onnxprune.workspace.folder import inside
 from onnxprune.workspace.workspace import Workspace
 
-__all__ = ["DEFAULTS", "RUNNING", "Asked", "asked", "coupling_options", "data_hash"]
+__all__ = ["COUPLING", "DEFAULTS", "RUNNING", "Asked", "asked", "coupling_options", "data_hash"]
 
 RUNNING = ("provider", "threads")  # how it is run: nothing that a result depends on
 COUPLING: Mapping[str, Any] = {**asdict(Options()), "allow_io": [], "shapes": []}
@@ -33,6 +34,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     },
     "scan": {**COMMON, "samples": 1024, "criterion": "l2", "ratios": list(RATIOS), "metric": None},
     "activity": {**COMMON, "samples": 512},
+    "latency": {**COMMON},
 }  # fmt: skip
 """Kind of result -> its options and their defaults."""
 
@@ -81,11 +83,15 @@ def asked(workspace: Workspace, step: int, kind: str, options: Mapping[str, Any]
     data = workspace.dataset_name(step, values["data"])
     if kind == "score" and "data" not in find(values["criterion"]).needs:
         data, values["samples"] = None, None  # it looks at weights only
+    if kind == "latency":
+        data, values["samples"], values["seed"] = None, None, 0  # inputs are made up
     if "ratios" in values:
         values["ratios"] = sorted({float(ratio) for ratio in values["ratios"]})
     facts = {**values, "data": None if data is None else data_hash(workspace, data)}
-    settings = json.dumps(facts, sort_keys=True)
     running = {name: given[name] for name in RUNNING if name in given}
+    if kind == "latency":
+        facts["machine"] = machine(running.get("threads"), running.get("provider", "auto"))
+    settings = json.dumps(facts, sort_keys=True)
     return Asked(kind, step, here.model_hash, data, settings, values, running)
 
 

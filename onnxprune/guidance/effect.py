@@ -43,8 +43,7 @@ class Foreseen:
 def effect_of(
     workspace: Workspace, step: int, what: Plan | float, criterion: str | None = None, **options: Any
 ) -> Foreseen | None:
-    """What removing so much, by ``criterion`` (l2), or what a plan says, does to the metric; None where too little is
-    known.
+    """What a ratio by ``criterion`` (l2), or a plan, does to the metric; None where too little is known.
 
     ``options``: those of `speculate.previews`. Raises as that does, and OptionError for a ratio that is none.
     """

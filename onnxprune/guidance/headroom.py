@@ -42,12 +42,17 @@ def headroom(about: Subject, known: Mapping[str, Preview], loss: float) -> Itera
         cost = f"costs {row.loss:.2%}" if row.loss > 0 else "costs nothing"
         reason = (
             f"The sensitivity scan by {scan.criterion} has head-room here: {row.ratio:.0%} alone {cost} of "
-            f"{scan.baseline.label} ({measured(scan.baseline.name, row.value)} {on}); the next ratio of the ladder costs "
-            f"more than {loss:.2%}."
+            f"{scan.baseline.label} ({measured(scan.baseline.name, row.value)} {on}); the next ratio of the ladder "
+            f"costs more than {loss:.2%}."
         )
         effect = Effect(scan.baseline.name, scan.baseline.value, row.value, MEASURED, on)
         one = made(
-            about, Suggestion("headroom", title, reason, 0.85), {name: chosen[name]}, known, loss=loss, expected=(effect,)
+            about,
+            Suggestion("headroom", title, reason, 0.85),
+            {name: chosen[name]},
+            known,
+            loss=loss,
+            expected=(effect,),
         )
         if one is not None:
             yield one
@@ -72,6 +77,6 @@ def _together(
         scan.baseline.name, scan.baseline.value, scan.baseline.value + sign * total, ESTIMATED, "sum of the losses"
     )
     start = Suggestion("headroom", f"Remove {count} units of {len(rows)} groups with head-room", reason, 0.4)
-    one = made(about, start, chosen, known, loss=loss * 2, expected=(effect,))
+    one = made(about, start, chosen, known, loss=loss, expected=(effect,))
     if one is not None:
         yield one

@@ -57,7 +57,9 @@ def _classes(about: Subject, before: Step, here: Step) -> Iterator[Suggestion]:
     """The class that lost most, where it lost much more than the classes do on average."""
     steps = about.workspace.steps
     old, new = steps.class_metrics(before.number), steps.class_metrics(here.number)
-    falls = {cls: old[name, cls] - value for (name, cls), value in new.items() if name == "recall" and (name, cls) in old}
+    falls = {
+        cls: old[name, cls] - value for (name, cls), value in new.items() if name == "recall" and (name, cls) in old
+    }
     if len(falls) < 2 or here.kind not in CUTS:
         return
     worst = max(falls, key=falls.__getitem__)

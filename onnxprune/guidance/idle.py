@@ -18,7 +18,7 @@ from onnxprune.criteria.slices import weight_of
 from onnxprune.guidance.activity import UnitActivity
 from onnxprune.guidance.preview import Preview
 from onnxprune.guidance.subject import Subject
-from onnxprune.guidance.suggestion import Suggestion, listed, made
+from onnxprune.guidance.suggestion import Suggestion, made, named
 from onnxprune.stored import is_float
 from onnxprune.values import Group, Ints, Member
 
@@ -43,7 +43,7 @@ def idle(about: Subject, known: Mapping[str, Preview], loss: float) -> Iterator[
             gone = np.setdiff1d(chosen, about.drafted.get(group.name, ()))[: about.left(group.name) - 1]
             if gone.size:
                 title = f"Remove {gone.size} of {group.units} {group.kind} of {group.name}"
-                reason = f"{group.kind.capitalize()} {listed(gone)}: {words}"
+                reason = f"{named(group, gone)}: {words}"
                 one = made(about, Suggestion(kind, title, reason, sure), {group.name: gone}, known, loss=loss)
                 if one is not None:
                     yield one

@@ -9,16 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from onnxprune.criteria import Settings, UnitScores, find, score
 from onnxprune.data import Dataset, open_calibration, open_dataset
-from onnxprune.errors import DataError, OptionError
+from onnxprune.errors import DataError, OptionError, WorkspaceError
 from onnxprune.experiment import analyse
 from onnxprune.guidance.activity import Activity, activity, load_activity
-from onnxprune.guidance.asked import Asked, asked
+from onnxprune.guidance.asked import COUPLING, Asked, asked
 from onnxprune.guidance.kept import keep, recall
+from onnxprune.guidance.staircase import Staircase, load_staircase, staircase
 from onnxprune.instability import Instability, Training, instability, load_instability
 from onnxprune.model import Model
 from onnxprune.sensitivity import Sensitivity, load_sensitivity, scan
@@ -35,6 +37,7 @@ __all__ = [
     "is_quick",
     "kept_activity",
     "kept_instability",
+    "kept_latency",
     "kept_scan",
     "kept_scores",
     "measure",
@@ -46,13 +49,11 @@ __all__ = [
 T = TypeVar("T")
 OPEN = ("queued", "running")
 WEIGHTS_ONLY = {"batchnorm", "ratios"}  # needs that weights can meet
-KINDS = ("score", "instability", "scan", "activity")
+KINDS = ("score", "instability", "scan", "activity", "latency")
 PARTIAL = "checkpoints"  # folder for what was broken off, which `ws gc` looks after
 
 
-def kept_scores(
-    workspace: Workspace, step: int, criterion: str = "sensitivity", **options: Any
-) -> UnitScores | None:
+def kept_scores(workspace: Workspace, step: int, criterion: str = "sensitivity", **options: Any) -> UnitScores | None:
     """Group -> scores of its units, as they were measured for this model; None where they were not.
 
     Raises OptionError, StepNotFound, WorkspaceError for options, a step or data that do not exist.
@@ -74,6 +75,11 @@ def kept_scan(workspace: Workspace, step: int, **options: Any) -> Sensitivity | 
 def kept_activity(workspace: Workspace, step: int, **options: Any) -> Activity | None:
     """What units do on data; None where it was not measured. Raises as `kept_scores` does."""
     return _read(workspace, asked(workspace, step, "activity", options), load_activity)
+
+
+def kept_latency(workspace: Workspace, step: int, **options: Any) -> Staircase | None:
+    """The staircase of this machine; None where it was not measured. Raises as `kept_scores` does."""
+    return _read(workspace, asked(workspace, step, "latency", options), load_staircase)
 
 
 def is_quick(criterion: str) -> bool:
@@ -110,7 +116,7 @@ def ask(workspace: Workspace, step: int, kind: str, *, priority: int = PERSON, *
     if recall(workspace, question.model, kind, question.settings) is not None:
         return None
     workspace.check_writable()
-    if kind != "score" or not is_quick(question.values["criterion"]):
+    if kind not in ("score", "latency") or (kind == "score" and not is_quick(question.values["criterion"])):
         question.source(workspace)
     given = {name: value for name, value in options.items() if value is not None}
     return queue(workspace, kind, step, given, priority)
@@ -123,16 +129,25 @@ def queue(
     jobs = Jobs(workspace.database)
     jobs.mark_lost()
     plain = json.loads(json.dumps(dict(options)))
-    alike = lambda job: (job.action, job.step, dict(job.options)) == (action, step, plain)  # noqa: E731
-    here = [job for job in jobs.all(OPEN) if alike(job) and not job.cancel and job.priority >= priority]
+    here = _alike(jobs, action, step, plain, priority)
     if here:
         return here[0]
-    return jobs.add(action, step, plain, priority=priority, returns=returns)
+    made = jobs.add(action, step, plain, priority=priority, returns=returns)
+    first = _alike(jobs, action, step, plain, priority)[:1]
+    if first and first[0].number < made.number:  # another program was quicker
+        with suppress(WorkspaceError):
+            jobs.cancel(made.number)
+        return first[0]
+    return made
 
 
-def measure(
-    workspace: Workspace, step: int, kind: str, options: Mapping[str, Any], progress: Progress
-) -> None:
+def _alike(jobs: Jobs, action: str, step: int, options: Mapping[str, Any], priority: int) -> list[Job]:
+    """Jobs that wait or run for the same, none of them less urgent."""
+    found = (job for job in jobs.all(OPEN) if (job.action, job.step, dict(job.options)) == (action, step, options))
+    return [job for job in found if not job.cancel and job.priority >= priority]
+
+
+def measure(workspace: Workspace, step: int, kind: str, options: Mapping[str, Any], progress: Progress) -> None:
     """Measure and keep it, unless it is kept already. Raises OnnxPruneError where it cannot be measured."""
     question = asked(workspace, step, kind, options)
     if recall(workspace, question.model, kind, question.settings) is not None:
@@ -180,7 +195,7 @@ def _measured_scan(workspace: Workspace, q: Asked, model: Model, coupling: Coupl
     """Rows are written to a file on the way, from which the next try goes on."""
     v = q.values
     source = q.source(workspace)
-    known = kept_scores(workspace, q.step, v["criterion"], **_shared(q, v, "seed"))
+    known = kept_scores(workspace, q.step, v["criterion"], **{name: v[name] for name in ("data", "seed", *COUPLING)})
     settings = Settings(seed=v["seed"], data=open_calibration(source), progress=progress, **q.running)
     scores = known if known is not None else score(model, coupling, v["criterion"], settings)
     dataset = open_dataset(source).subset(v["samples"], v["seed"])
@@ -202,18 +217,17 @@ def _measured_activity(workspace: Workspace, q: Asked, model: Model, coupling: C
     return activity(model, coupling, calibration(workspace, q), progress=progress, **q.running).to_json()
 
 
+def _measured_latency(_: Workspace, q: Asked, model: Model, coupling: Coupling, progress: Progress) -> str:
+    return staircase(model, coupling, progress, **q.running).to_json()
+
+
 MEASURES: Mapping[str, Callable[[Workspace, Asked, Model, Coupling, Progress], str]] = {
     "score": _measured_scores,
     "instability": _measured_instability,
     "scan": _measured_scan,
     "activity": _measured_activity,
+    "latency": _measured_latency,
 }
-
-
-def _shared(question: Asked, values: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """Options of one question for another about the same groups and data."""
-    coupling = ("include_inexact", "attention", "norm_groups", "allow_io", "shapes", "data")
-    return {name: values[name] for name in (*coupling, *names)}
 
 
 def _analysed(workspace: Workspace, question: Asked) -> tuple[Model, Coupling]:
@@ -246,8 +260,6 @@ def _scores_text(scores: UnitScores) -> str:
 def _scores_from(path: Path) -> UnitScores:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return UnitScores(
-            content["groups"], content["criterion"], content["model_hash"], tuple(content["warnings"])
-        )
+        return UnitScores(content["groups"], content["criterion"], content["model_hash"], tuple(content["warnings"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: no scores: {error}", "Measure them again.") from error

@@ -56,10 +56,11 @@ Options = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Speculation:
-    """The rules. ``on``: whether it is done at all; ``seconds``: that one job may take; ``entries``: previews that are
-    kept of a model; ``samples``: that each is measured on; ``suggestions``: how many of the first are measured, too.
+    """The rules. ``on``: whether it is done at all.
 
-    Raises OptionError for a number that makes no sense.
+    ``seconds``: that one job may take; ``entries``: previews that are kept of a model; ``samples``: that each is
+    measured on; ``suggestions``: how many of the first are measured, too. Raises OptionError for a number that
+    makes no sense.
     """
 
     on: bool = True
@@ -141,9 +142,22 @@ def speculate(
     if len(known) >= rules.entries or (not missing and _suggested(workspace, model, subset, rules)):
         stop_speculating(workspace)
         return None
-    job = queue(workspace, ACTION, step, {**counted, "recipes": missing}, BACKGROUND, RETURNS)
+    job = _under_way(workspace, step, counted, missing)
+    if job is None:
+        job = queue(workspace, ACTION, step, {**counted, "recipes": missing}, BACKGROUND, RETURNS)
     stop_speculating(workspace, but=job.number)
     return job
+
+
+def _under_way(workspace: Workspace, step: int, options: Options, recipes: Sequence[Options]) -> Job | None:
+    """A job that waits or runs and does all of it."""
+    for job in Jobs(workspace.database).all(OPEN):
+        here = dict(job.options)
+        planned = here.pop("recipes", [])
+        if (job.action, job.step, here) == (ACTION, step, dict(options)) and not job.cancel:
+            if all(recipe in planned for recipe in recipes):
+                return job
+    return None
 
 
 def stop_speculating(workspace: Workspace, but: int = 0) -> None:
@@ -190,7 +204,7 @@ def _thresholds(workspace: Workspace, step: int, edit: Options, options: Options
     scores = kept_scores(workspace, step, criterion, **own)
     if scores is None and is_quick(criterion):
         scores = score_now(workspace, step, criterion, **own)
-    here = {"criterion": criterion, "threshold": float(edit["threshold"]), "scale": scale}
+    here: dict[str, Any] = {"criterion": criterion, "threshold": float(edit["threshold"]), "scale": scale}
     if scores is None:
         return [here]
     values = np.sort(np.concatenate([np.zeros(0), *on_scale(scores, scale).values()]))
@@ -232,4 +246,3 @@ def mark(workspace: Workspace, model: str, subset: str, text: str) -> None:
 
 def _mark(model: str, subset: str) -> str:
     return f"suggested {units_key({model: [0], subset: [0]})}"
-

@@ -18,10 +18,12 @@ from onnxprune.guidance.asked import coupling_options
 from onnxprune.guidance.scores import (
     kept_activity,
     kept_instability,
+    kept_latency,
     kept_scan,
     kept_scores,
     score_now,
 )
+from onnxprune.guidance.staircase import Staircase
 from onnxprune.instability import Instability
 from onnxprune.model import Model
 from onnxprune.plan import Plan
@@ -102,6 +104,11 @@ class Subject:
         return kept_activity(self.workspace, self.step.number, **self.options)
 
     @cached_property
+    def latency(self) -> Staircase | None:
+        """Kept latencies of this machine."""
+        return kept_latency(self.workspace, self.step.number, **self.options, **self.running)
+
+    @cached_property
     def order(self) -> tuple[str, UnitScores]:
         """A criterion and its scores, by which units are chosen: sensitivity where it is kept, else l2."""
         if self.sensitivity is not None:
@@ -159,4 +166,3 @@ def subject(
     how = dict(running or {})
     model, coupling = analyse(workspace.model(number), coupling_options(given), **how)
     return Subject(workspace, step, model, coupling, data, given, how)
-

@@ -11,12 +11,19 @@ from onnxprune.guidance.headroom import headroom
 from onnxprune.guidance.hints import hints
 from onnxprune.guidance.idle import idle
 from onnxprune.guidance.preview import Bench, Preview, conditions, previews_of
-from onnxprune.guidance.rounding import kept_latency, rounding
-from onnxprune.guidance.scores import ask, kept_activity, kept_instability, kept_scan, measure
+from onnxprune.guidance.rounding import rounding
+from onnxprune.guidance.scores import (
+    ask,
+    kept_activity,
+    kept_instability,
+    kept_latency,
+    kept_scan,
+    measure,
+)
 from onnxprune.guidance.shares import shares
 from onnxprune.guidance.speculate import mark, marker, speculation
 from onnxprune.guidance.subject import Subject, subject
-from onnxprune.guidance.suggestion import Action, Suggestion
+from onnxprune.guidance.suggestion import MEASURED, Action, Suggestion
 from onnxprune.guidance.unstable import unstable
 from onnxprune.workspace.edits import check_edit
 from onnxprune.workspace.job import Job
@@ -127,12 +134,12 @@ def measure_missing(
 def try_out(
     workspace: Workspace, step: int, count: int, progress: Progress, *, loss: float = LOSS, **options: Any
 ) -> None:
-    """Carry out the first ``count`` suggestions that are edits, each alone, and measure them on some samples."""
+    """Carry out the first ``count`` suggestions that were not measured, each alone, and measure what they do."""
     about = _subject(workspace, step, options, progress)
     rules = speculation(workspace)
     bench = Bench(about, progress, samples=rules.samples, seed=int(options.get("seed") or 0))
     noted = marker(workspace, bench.model_hash)
-    found = [one for one in suggest(workspace, step, loss=loss, progress=progress, **options) if one.edits][:count]
+    found = [one for one in suggest(workspace, step, loss=loss, progress=progress, **options) if _untried(one)][:count]
     for done, one in enumerate(found):
         progress(f"trying out: {one.title}", done, len(found))
         units = about.resolve(one.edits)
@@ -141,15 +148,19 @@ def try_out(
     mark(workspace, bench.model_hash, bench.subset, noted)
 
 
+def _untried(suggestion: Suggestion) -> bool:
+    """Whether what it does to the quality of the model was not measured."""
+    costs = ("parameters", "macs", "latency")
+    return bool(suggestion.units) and not any(e.basis == MEASURED and e.name not in costs for e in suggestion.effects)
+
+
 def _subject(workspace: Workspace, step: int, options: Mapping[str, Any], progress: Progress | None) -> Subject:
     known = ("data", "seed", *COUPLING, *RUNNING)
     for name in options:
         if name not in known:
             raise OptionError(f"suggestions have no option {name!r}", f"Options: {', '.join(known)}.")
     running = {name: value for name, value in options.items() if name in RUNNING and value is not None}
-    return subject(
-        workspace, step, {n: v for n, v in options.items() if n not in RUNNING}, running, progress
-    )
+    return subject(workspace, step, {n: v for n, v in options.items() if n not in RUNNING}, running, progress)
 
 
 def _known(about: Subject) -> dict[str, Preview]:

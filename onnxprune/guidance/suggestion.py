@@ -9,8 +9,22 @@ from typing import Any
 from onnxprune.evaluate import kind_of
 from onnxprune.guidance.preview import Preview, units_key
 from onnxprune.guidance.subject import Subject, Units
+from onnxprune.values import Group, Ints
 
-__all__ = ["COUNTED", "ESTIMATED", "MEASURED", "Action", "Effect", "Suggestion", "edits_of", "listed", "made", "worse"]
+__all__ = [
+    "COUNTED",
+    "ESTIMATED",
+    "MEASURED",
+    "Action",
+    "Effect",
+    "Suggestion",
+    "edits_of",
+    "listed",
+    "made",
+    "named",
+    "singular",
+    "worse",
+]
 
 COUNTED, MEASURED, ESTIMATED = "counted", "measured", "estimated"
 SHOWN = 5  # unit numbers in a text
@@ -100,6 +114,16 @@ def listed(numbers: Sequence[int]) -> str:
     return shown if len(numbers) <= SHOWN else f"{shown} and {len(numbers) - SHOWN} more"
 
 
+def singular(group: Group, count: int) -> str:
+    """What units of a group are called: one filter, two filters."""
+    return group.kind[:-1] if count == 1 and group.kind.endswith("s") else group.kind
+
+
+def named(group: Group, units: Ints) -> str:
+    """``Filter 3``, or ``Filters 3, 7 and 2 more``."""
+    return f"{singular(group, len(units)).capitalize()} {listed(units.tolist())}"
+
+
 def made(
     about: Subject,
     suggestion: Suggestion,
@@ -130,7 +154,7 @@ def made(
         effects.append(Effect(preview.metric, preview.baseline, preview.value, MEASURED, how))
         expected = tuple(effect for effect in expected if effect.name != preview.metric)
         cost = worse(preview.metric, preview.value - preview.baseline)
-        confidence = max(confidence, 0.9) if cost <= loss else min(confidence, 0.2 * loss / max(cost, 1e-9) + 0.02)
+        confidence = max(confidence, 0.9) if cost <= loss else min(confidence, 0.5 * loss / max(cost, 1e-9))
         if cost > loss:
             reason += f" But tried out, it cost {cost:.2%} of {preview.metric}: fine-tune after it, or take less."
     return replace(

@@ -13,7 +13,7 @@ import numpy as np
 
 from onnxprune.guidance.preview import Preview
 from onnxprune.guidance.subject import Subject
-from onnxprune.guidance.suggestion import Suggestion, listed, made
+from onnxprune.guidance.suggestion import Suggestion, made, named
 
 __all__ = ["unstable"]
 
@@ -41,13 +41,13 @@ def unstable(about: Subject, known: Mapping[str, Preview], loss: float) -> Itera
             chosen[name] = gone
     basis = f"{found.runs} runs on {found.samples} samples"
     for name, gone in chosen.items():
-        kind = about.coupling.groups[about.coupling.by_name[name]].kind
+        group = about.coupling.groups[about.coupling.by_name[name]]
         reason = (
-            f"{kind.capitalize()} {listed(gone)} rank among the least sensitive fifth of the model "
-            f"(mean rank {ranks[name][gone].mean():.0f} of {found.units}), and their ranks change by "
-            f"{spread[name][gone].mean():.1f} from run to run ({basis}): none of them is relied on."
+            f"{named(group, gone)}: among the least sensitive fifth of the model (mean rank "
+            f"{ranks[name][gone].mean():.0f} of {found.units}), in an order that changes by "
+            f"{spread[name][gone].mean():.1f} ranks from run to run ({basis}): the model does not rely on them."
         )
-        title = f"Remove {gone.size} of {about.sizes[name]} {kind} of {name}"
+        title = f"Remove {gone.size} of {group.units} {group.kind} of {name}"
         one = made(about, Suggestion("unstable", title, reason, 0.6), {name: gone}, known, loss=loss)
         if one is not None:
             yield one

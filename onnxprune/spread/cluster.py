@@ -7,6 +7,7 @@ by the others (Dask sees to it); where the last copy of a model died with it, th
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import importlib
 import logging
@@ -15,7 +16,7 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -49,6 +50,8 @@ def cluster(address: str) -> Iterator[tuple[Executor, Courier]]:
     distributed: Any = importlib.import_module("distributed")
     with _quiet():
         try:
+            with ThreadPoolExecutor(1) as thread:  # this one may have an event loop of its own
+                thread.submit(asyncio.run, _greeted(distributed, address)).result()
             client = distributed.Client(address, timeout=PATIENCE, set_as_default=False)
         except (OSError, ValueError) as error:
             raise _nobody(address, error) from error
@@ -63,6 +66,12 @@ def cluster(address: str) -> Iterator[tuple[Executor, Courier]]:
                 if client.status == "running":
                     with suppress(OSError, CancelledError):
                         client.run(forget, on_error="ignore")
+
+
+async def _greeted(distributed: Any, address: str) -> None:
+    """Ask the scheduler who it is: a client that never met one takes long to give up, even when nobody wants it."""
+    async with distributed.rpc(address, timeout=PATIENCE) as scheduler:
+        await scheduler.identity()
 
 
 def _nobody(address: str, error: Exception) -> OptionError:

@@ -31,7 +31,7 @@ from onnxprune.plan import Plan
 from onnxprune.values import Coupling
 from onnxprune.workspace.drafting import SCALES, Source, draft_state, scored_by
 
-__all__ = ["check_edit", "draft_plan"]
+__all__ = ["check_edit", "draft_plan", "edit_words"]
 
 VERBS = ("remove", "restore", "ratio", "threshold", "share", "lock", "clear")
 FORMS = 'An edit is {"group": name, "remove": [units]}, "restore" likewise, or {"criterion": name, "ratio": share}.'
@@ -81,6 +81,29 @@ def _check_lowest(edit: Mapping[str, Any], verb: str) -> None:
 
 def _is_place(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def edit_words(edit: Mapping[str, Any]) -> str:
+    """What an edit does, in a few words: ``remove 3 units of conv1``."""
+    where = f" in {edit['group']}" if edit.get("group") is not None else ""
+    verb = next((word for word in VERBS if word in edit), "clear")
+    value = edit.get(verb)
+    if verb in ("remove", "restore"):
+        what = "unit" if "group" in edit else "weight"
+        return f"{verb} {len(value or ()):,} {what}{_s(value or ())} of {edit.get('group') or edit.get('weight')}"
+    if verb == "lock":
+        return f"leave {edit['group']} alone" if value else f"{edit['group']} is no longer left alone"
+    if verb == "clear":
+        return "empty the plan"
+    if value is None:
+        return f"no share of its own for {edit['group']}"
+    if verb == "threshold":
+        return f"remove what {edit['criterion']} puts below {value:.4g}{where}"
+    return f"remove the lowest {value:.0%} by {edit['criterion']}{where}"
+
+
+def _s(several: Sequence[Any]) -> str:
+    return "" if len(several) == 1 else "s"
 
 
 def draft_plan(

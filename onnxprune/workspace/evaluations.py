@@ -69,7 +69,7 @@ class Documents:
     """What was measured of the steps of a workspace. All raise StepNotFound and StoreDamaged; None: there is none."""
 
     def __init__(self, workspace: Workspace, keep: Keep = anew) -> None:
-        self.workspace, self._keep = workspace, keep
+        self.workspace, self.keep = workspace, keep
         self._names: dict[int, Mapping[str, str]] = {}
 
     def names(self, number: int) -> Mapping[str, str]:
@@ -100,7 +100,7 @@ class Documents:
         blob = self.names(number).get("predictions")
         if blob is None:
             return None
-        return self._keep(("predictions", blob), lambda: predictions_of(self.workspace.blobs, blob))
+        return self.keep(("predictions", blob), lambda: predictions_of(self.workspace.blobs, blob))
 
     def history(self, number: int) -> History | None:
         """The training that made a step."""
@@ -142,7 +142,7 @@ class Documents:
                 path = self.workspace.blobs.path(blob)
                 raise StoreDamaged(f"{path} holds no {name}: {error}", "Measure the step again.") from error
 
-        return self._keep((what, blob), read)
+        return self.keep((what, blob), read)
 
 
 def mean_curve(curves: Sequence[Curve], weights: Sequence[float] | None = None) -> Curve | None:

@@ -29,6 +29,8 @@ def measure(
     if unknown:
         raise OptionError(f"measure has no option {unknown[0]!r}", f"It has: {', '.join(OPTIONS)}.")
     if workspace.dataset_name(number) is None:
-        raise WorkspaceError(f"there are no data to measure step {number} on", "Put data that fit the model into data/.")
+        raise WorkspaceError(
+            f"there are no data to measure step {number} on", "Put data that fit the model into data/."
+        )
     given = {name: value for name, value in options.items() if value is not None}
     workspace.measure(number, progress, **given)

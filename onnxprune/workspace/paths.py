@@ -32,6 +32,9 @@ from onnxprune.workspace.values import Step
 from onnxprune.workspace.workspace import Workspace
 
 __all__ = [
+    "COSTS",
+    "FIRST",
+    "Row",
     "cell_rows",
     "class_rows",
     "compare_steps",

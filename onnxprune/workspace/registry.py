@@ -31,6 +31,8 @@ EXTRA: Mapping[str, str] = {
     "instability": "onnxprune.guidance.action:instability",
     "scan": "onnxprune.guidance.action:scan",
     "activity": "onnxprune.guidance.action:activity",
+    "latency": "onnxprune.guidance.action:latency",
+    "preview": "onnxprune.guidance.action:preview",
     "measure": "onnxprune.workspace.measuring:measure",
 }
 MANY = frozenset({"auto", "repeat"})

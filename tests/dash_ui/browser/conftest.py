@@ -4,6 +4,7 @@
 ``page``           a fresh browser context at 1280x800; the test fails on an error in its console, an exception in it,
                    a request to another machine, and on a callback that fails in the server
 ``open_page(folder, "?step=2")``  both at once: serves, opens, waits until the page is there, skips the tour
+``until(page, js)``  waits until an expression of the browser is true
 ``shot(name)``     a screenshot into ``$ONNXPRUNE_SCREENSHOTS``, light and dark, where that is set
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +50,14 @@ def chromium(playwright: Playwright) -> str:
     return existing
 
 
+def until(page: Page, expression: str) -> None:
+    """Wait until it is true. (`Page.wait_for_function` needs what the content-security policy forbids.)"""
+    ends = time.monotonic() + PATIENCE / 1000
+    while not page.evaluate(expression):
+        assert time.monotonic() < ends, f"it never became true: {expression}"
+        page.wait_for_timeout(30)
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """One browser for all tests."""
@@ -65,16 +75,16 @@ def serve() -> Iterator[Callable[..., Served]]:
     """Serve a folder; several calls serve several."""
     running: list[tuple[Server, object]] = []
 
-    def start(folder: Path, views: Sequence[View] | None = None) -> Served:
+    def start(folder: Path, views: Sequence[View] | None = None, port: int = 0) -> Served:
         app = create(folder, views)
-        server = Server(app.server, port=0, content_policy=content_policy(app))
+        server = Server(app.server, port=port, content_policy=content_policy(app))
         server.start()
         running.append((server, app.server.config["desk"]))
         return Served(folder, server.url, server)
 
     yield start
     for server, desk in running:
-        server.stop()
+        server.close()
         desk.close()
 
 
@@ -155,8 +165,8 @@ def shot(page: Page) -> Callable[[str], None]:
         place.mkdir(parents=True, exist_ok=True)
         for _ in range(2):
             theme = page.evaluate("document.documentElement.dataset.theme")
-            page.wait_for_function("!document.querySelector('[data-dash-is-loading=true]')")
-            page.screenshot(path=place / f"{name}-{theme}.png")
+            expect(page.locator("[data-dash-is-loading=true]")).to_have_count(0)
+            page.screenshot(path=place / f"{name}-{theme}.png", animations="disabled")
             page.evaluate("document.getElementById('top-theme').click()")
 
     return shoot

@@ -1,0 +1,43 @@
+"""Metrics of two steps side by side, written as a person reads them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from dash_ui.figures.steps import basis_of
+from onnxprune.evaluate import better, delta, kind_of, measured
+from onnxprune.workspace.paths import FIRST, Row
+from onnxprune.workspace.values import Step
+
+__all__ = ["comparison_rows", "first_metrics"]
+
+SHOWN = 4  # metrics before anybody chose
+FITTING = ("r2", "rmse", "mae", "agreement", "kl", "cosine", "largest_difference")
+
+
+def comparison_rows(step: Step, other: Step | None) -> list[Row]:
+    """A row for each metric of a step: its words, values with units, the change, and whether it is better."""
+    rows = []
+    for name in step.metrics:
+        kind = kind_of(name)
+        if kind is None:
+            continue
+        now = measured(name, step.metrics[name])
+        row: Row = {"metric": name, "label": kind.label, "meaning": kind.meaning, "after": str(now)}
+        row |= {"basis": basis_of(name), "before": "", "change": "", "verdict": "", "value": now.value}
+        old_value = None if other is None else other.metrics.get(name)
+        if old_value is not None:
+            old = measured(name, old_value)
+            row["before"] = str(old)
+            row["verdict"] = "better" if better(now, old) else "worse" if better(old, now) else ""
+            arrow = "" if now.value == old.value or math.isnan(now.value) else "▲ " if now.value > old.value else "▼ "
+            row["change"] = "no change" if now.value == old.value else f"{arrow}{delta(old, now)}"
+        rows.append(row)
+    return rows
+
+
+def first_metrics(names: Sequence[str]) -> list[str]:
+    """What is drawn before anybody chose: what tasks are judged by, and what tells a fit."""
+    order = dict.fromkeys((*FITTING, *FIRST))
+    return [name for name in order if name in names][:SHOWN] or list(names[:SHOWN])

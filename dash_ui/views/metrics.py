@@ -1,0 +1,103 @@
+"""Metrics: all that was measured of a step beside another one, and over the path; of every task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dash import ClientsideFunction, Dash, Input, Output, State, dcc, html, no_update
+
+from dash_ui import ids
+from dash_ui.desk import Desk
+from dash_ui.figures.metrics import metrics_figure
+from dash_ui.figures.steps import label_of
+from dash_ui.rows.metrics import comparison_rows, first_metrics
+from dash_ui.rows.statistics import metric_rows, quality_names, standing
+from dash_ui.statistics import column, csv_button, frame, panel, plot, register, shown, table, told
+from dash_ui.theme import theme_of
+from dash_ui.views import View
+
+__all__ = ["VIEW"]
+
+NAME = "metrics"
+
+
+def layout() -> html.Div:
+    """A table of the two steps, and a line for each of some metrics."""
+    columns = [
+        column("label", "metric", minWidth=120, flex=2, tooltipField="meaning"),
+        column("before", "before", type="rightAligned"),
+        column("after", "now", type="rightAligned"),
+        column("change", "change", type="rightAligned", cellClassRules={
+            "stat-good": "params.data.verdict === 'better'", "stat-bad": "params.data.verdict === 'worse'"}),
+        column("basis", "known by"),
+    ]  # fmt: skip
+    body = [
+        html.Div(id=f"{NAME}-why"),
+        panel("Selected step", [table(f"{NAME}-table", columns, file="metrics", height="280px")], tools=[
+            csv_button(f"{NAME}-csv", "Download the metrics as CSV"),
+        ]),
+        panel("Over the path", [
+            html.Div(dcc.Dropdown(id=f"{NAME}-chosen", multi=True, className="stat-classes"), className="stat-bar"),
+            plot(f"{NAME}-lines", "The chosen metrics over the steps of the path"),
+        ], kind="stat-free"),
+    ]  # fmt: skip
+    return frame(NAME, [], body)
+
+
+def register_view(app: Dash, desk: Desk) -> None:
+    """The table follows the two steps, the lines the path."""
+    register(app, desk, NAME)
+    app.clientside_callback(
+        ClientsideFunction("statistics", "csv"),
+        Output(f"{NAME}-table", "exportDataAsCsv"),
+        Input(f"{NAME}-csv", "n_clicks"),
+        prevent_initial_call=True,
+    )
+    app.clientside_callback(
+        ClientsideFunction("statistics", "compare"),
+        Output(ids.SELECTION, "data", allow_duplicate=True),
+        Input(f"{NAME}-lines", "clickData"),
+        State(ids.SELECTION, "data"),
+        prevent_initial_call=True,
+    )
+
+    @app.callback(
+        Output(f"{NAME}-body", "hidden"),
+        Output(f"{NAME}-why", "children"),
+        Output(f"{NAME}-table", "rowData"),
+        Output(f"{NAME}-chosen", "options"),
+        Output(f"{NAME}-chosen", "value"),
+        Input(f"{NAME}-focus", "data"),
+        State(f"{NAME}-chosen", "value"),
+        prevent_initial_call=True,
+    )
+    def fill(stored: dict[str, Any] | None, chosen: list[str] | None) -> Any:
+        if stored is None:
+            return (no_update,) * 5
+        with desk.workspace() as workspace:
+            focus, documents = shown(desk, workspace, stored)
+            found = standing(workspace, documents, focus.step)
+            other = None if focus.other is None else workspace.steps.get(focus.other)
+            names = quality_names(metric_rows(workspace, focus.step.number))
+        why = told(found, NAME) if found.kind in ("failed", "no data", "none", "original") else None
+        kept = [name for name in chosen or () if name in names] or first_metrics(names)
+        options = [{"label": label_of(name, unit=False), "value": name} for name in names]
+        return False, why, comparison_rows(focus.step, other), options, no_update if kept == chosen else kept
+
+    @app.callback(
+        Output(f"{NAME}-lines", "figure"),
+        Input(f"{NAME}-focus", "data"),
+        Input(f"{NAME}-chosen", "value"),
+        Input(ids.THEME, "data"),
+        prevent_initial_call=True,
+    )
+    def draw(stored: dict[str, Any] | None, chosen: list[str] | None, theme: str) -> Any:
+        if stored is None:
+            return no_update
+        with desk.workspace() as workspace:
+            focus, _ = shown(desk, workspace, stored)
+            rows = metric_rows(workspace, focus.step.number)
+        return metrics_figure(rows, chosen or (), theme_of(theme), focus.other)
+
+
+VIEW = View(NAME, "Metrics", "statistics", layout, register_view, 3)
