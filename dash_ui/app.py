@@ -15,7 +15,7 @@ from dash_ui import ids, shell, top, views
 from dash_ui.desk import Desk
 from dash_ui.gate import policy
 from dash_ui.nothing import nothing
-from dash_ui.page import page
+from dash_ui.page import DRAWER, page
 from dash_ui.views import AREAS, View
 from onnxprune.errors import OnnxPruneError
 from onnxprune.workspace.workspace import Workspace
@@ -63,7 +63,7 @@ def _layout(desk: Desk, known: Sequence[View]) -> html.Div:
     with desk.workspace() as workspace:
         name, demo = workspace.folder.name, is_demo(workspace)
         if not workspace.steps.all(trashed=True):
-            return nothing(workspace, desk.revisions())
+            return nothing(workspace, desk.revisions(), [view for view in known if view.area == DRAWER])
     return page(known, name, desk.revisions(), demo=demo)
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dash import html
 
 from dash_ui import top
-from dash_ui.page import overlays, stores
+from dash_ui.page import drawer, overlays, stores
+from dash_ui.views import View
 from onnxprune.workspace.workspace import Workspace
 
 __all__ = ["nothing"]
 
 
-def nothing(workspace: Workspace, revisions: dict[str, str]) -> html.Div:
+def nothing(workspace: Workspace, revisions: dict[str, str], drawers: Sequence[View]) -> html.Div:
     """It turns into the page by itself when a model appears in the folder."""
     listed = workspace.files.listed()
     broken = [
@@ -35,8 +38,9 @@ def nothing(workspace: Workspace, revisions: dict[str, str]) -> html.Div:
     return html.Div(
         [
             *stores(revisions),
-            top.layout(workspace.folder.name, ()),
+            top.layout(workspace.folder.name, drawers),
             html.Main(html.Div(parts, className="nothing")),
+            *(drawer(view) for view in drawers),
             *overlays(),
         ],
         className="page",

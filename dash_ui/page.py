@@ -18,7 +18,7 @@ from dash_ui import help as helping
 from dash_ui import ids, top
 from dash_ui.views import View
 
-__all__ = ["DRAWER", "MODEL", "TABBED", "page", "slot", "stores", "tab"]
+__all__ = ["DRAWER", "MODEL", "TABBED", "drawer", "overlays", "page", "slot", "stores", "tab"]
 
 MODEL, DRAWER = "model", "drawer"
 TABBED = {"history": "History", "statistics": "Statistics", "inspect": "Inspect"}
@@ -70,7 +70,7 @@ def page(found: Sequence[View], workspace: str, revisions: dict[str, str], *, de
                 className="desk",
                 id="desk",
             ),
-            *(_drawer(view) for view in by_area[DRAWER]),
+            *(drawer(view) for view in by_area[DRAWER]),
             *overlays(),
         ],
         className="page",
@@ -145,7 +145,7 @@ def _slot(view: View, *, shown: bool) -> html.Div:
     )
 
 
-def _drawer(view: View) -> html.Aside:
+def drawer(view: View) -> html.Aside:
     """A view that slides in from the right."""
     close = html.Button("×", className="ghost close-drawer", title="Close (Esc)", **{"aria-label": f"Close {view.title}"})
     return html.Aside(

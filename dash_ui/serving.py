@@ -32,6 +32,7 @@ __all__ = ["PORT", "Guarded", "Server", "listen"]
 PORT = 8050
 TRIES = 100  # ports after a taken one that are tried
 THREADS = 6
+BUFFER = 64 << 20  # bytes of an answer that are held in memory; Waitress stops taking more at 16 MiB
 WAKE = 0.5  # seconds between two looks whether to stop
 
 Environ = dict[str, Any]
@@ -107,7 +108,7 @@ class Server:
         self._server = create_server(
             Guarded(app, self.gate, headers_of(content_policy)), map=self._map, sockets=[self._socket],
             threads=THREADS, ident="onnxprune", clear_untrusted_proxy_headers=True, max_request_body_size=limit + 1,
-            channel_timeout=300,
+            channel_timeout=300, outbuf_overflow=BUFFER,
         )  # fmt: skip
         self._server.channel_class = _channel(self.gate)
         self._stopping = threading.Event()
@@ -127,6 +128,8 @@ class Server:
                 wasyncore.loop(timeout=WAKE, use_poll=hasattr(wasyncore.select, "poll"), map=self._map, count=1)
         finally:
             self._server.task_dispatcher.shutdown()
+            for channel in list(self._server.active_channels.values()):
+                channel.handle_close()  # with its buffers
             wasyncore.close_all(self._map, ignore_all=True)
 
     def start(self) -> None:

@@ -59,7 +59,7 @@ def finish(figure: go.Figure, theme: Theme, **layout: object) -> go.Figure:
     """Give a figure the looks that all of them share; ``layout`` adds to it or changes it."""
     axis = {
         "gridcolor": theme.grid, "zerolinecolor": theme.grid, "linecolor": theme.grid, "ticks": "outside",
-        "tickcolor": theme.grid, "automargin": True, "title": {"standoff": 8},
+        "tickcolor": theme.grid, "automargin": True, "title": {"standoff": 8, "font": {"size": 12, "color": theme.quiet}},
     }  # fmt: skip
     figure.update_layout(
         template="none",
@@ -71,6 +71,7 @@ def finish(figure: go.Figure, theme: Theme, **layout: object) -> go.Figure:
         colorway=theme.palette,
         uirevision="kept",
         legend={"font": {"color": theme.quiet}, "bgcolor": "rgba(0,0,0,0)"},
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": theme.quiet, "activecolor": theme.accent},
     )
     figure.update_xaxes(**axis, tickfont={"color": theme.quiet})
     figure.update_yaxes(**axis, tickfont={"color": theme.quiet})

@@ -91,7 +91,7 @@ def _choice(name: str, label: str) -> html.Label:
 def _opens(view: View) -> html.Button:
     """The button of a drawer. ``data-count`` is for a view that has something to tell, as how many jobs run."""
     return html.Button(
-        view.title, id=f"open-{view.name}", className="plain opens-drawer",
+        view.title, id=f"open-{view.name}", className="ghost opens-drawer",
         **{"data-view": view.name, "aria-expanded": "false", "aria-controls": f"drawer-{view.name}"},
     )  # fmt: skip
 

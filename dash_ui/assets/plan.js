@@ -4,6 +4,7 @@
 (() => {
   "use strict";
   const STEPS = 2000; // places of the slider
+  const SLOW = 2000; // so many bubbles without WebGL take too long to be drawn anew; the canvas alone shows what goes
   const REMOVED = 1;
   const RESTORED = 2;
   const S = {
@@ -352,6 +353,7 @@
   const settle = () => {
     const graph = plot();
     if (!graph || !graph.data || graph.data.length < 2 || !S.units || !S.gone || S.dragging || !S.units.drawn) return;
+    if (!S.units.webgl && S.units.size > SLOW) return;
     const key = `${S.units.stamp}|${S.draft.revision}|${S.nonce}`;
     if (S.settled === key && graph.data[1]._stamp === key) return;
     const x = [];
@@ -375,7 +377,7 @@
   const unsettle = () => {
     const graph = plot();
     S.settled = "";
-    if (!graph || !graph.data || graph.data.length < 2) return;
+    if (!graph || !graph.data || graph.data.length < 2 || (!S.units.webgl && S.units.size > SLOW)) return;
     graph.data[1]._stamp = "";
     window.Plotly.update(graph, { x: [[]], y: [[]], "marker.size": [[]] }, { shapes: [] }, [1]);
   };
@@ -572,7 +574,8 @@
     const frame = $("plan-groups");
     const { units, draft } = S;
     const rows = units.groups.map((group, g) => {
-      const name = element("button", { type: "button", className: "plan-name", title: `Select ${group.name}`, textContent: group.name });
+      const name = element("button", { type: "button", className: "plan-name", title: `Select ${group.name}`, textContent: `\u200e${group.name}` });
+      name.setAttribute("aria-label", group.name);
       name.addEventListener("click", () => set("selection", { ...S.selection, group: group.name }));
       const chip = element("span", { className: "plan-chip" });
       chip.style.background = group.colour;
@@ -616,6 +619,15 @@
       const found = S.draft.presets[button.dataset.preset];
       button.disabled = S.units.readonly || found === null || found === undefined;
     });
+  };
+
+  // Whether the browser draws with the graphics card, asked once.
+  const webgl = () => {
+    try {
+      return Boolean(document.createElement("canvas").getContext("webgl2") || document.createElement("canvas").getContext("webgl"));
+    } catch (error) {
+      return false;
+    }
   };
 
   // Callbacks ------------------------------------------------------------------------------------------------------
@@ -663,5 +675,5 @@
     return window.dash_clientside.no_update;
   };
 
-  window.dash_clientside = Object.assign({}, window.dash_clientside, { plan: { received, foreseen, choose, state: S } });
+  window.dash_clientside = Object.assign({}, window.dash_clientside, { plan: { received, foreseen, webgl, choose, state: S } });
 })();

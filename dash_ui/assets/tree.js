@@ -2,20 +2,28 @@
 (function () {
   "use strict";
 
-  const BOX = 18, BAR = 46, BELOW = { quality: 13.5, left: 19.5 };
-  const now = { selection: {}, base: null, zoomed: false, view: null, points: null, units: null };
+  const BOX = 18, BAR = 46, AROUND = 7, BELOW = { quality: 13.5, left: 19.5 };
+  const now = { selection: {}, base: null, zoomed: false, near: false, view: null, points: null, units: null };
 
   const plot = () => document.querySelector("#tree-graph .js-plotly-plot");
   const tell = (id, data) => window.dash_clientside.set_props(id, { data });
 
+  /* Where the view begins: the whole tree, or, after the button was pressed again, the surroundings of what is selected. */
+  function ranges(meta) {
+    const place = meta.places[String(now.selection.step)], [low, high] = meta.ranges.x;
+    if (!now.near || !place || high - low < AROUND) return meta.ranges;
+    const middle = Math.min(Math.max(place[0], low + AROUND / 2), high - AROUND / 2);
+    return { x: [middle - AROUND / 2, middle + AROUND / 2], y: meta.ranges.y };
+  }
+
   /* What is seen at the moment: ranges, and pixels of the plot. */
-  function seen(meta) {
+  function seen() {
     const gd = plot(), full = gd && gd._fullLayout;
     const box = document.getElementById("tree-graph");
     const width = full && full.xaxis ? full.xaxis._length : Math.max(200, (box ? box.clientWidth : 400) - 70);
     const height = full && full.yaxis ? full.yaxis._length : Math.max(200, (box ? box.clientHeight : 500) - 20);
-    const x = now.zoomed && full ? full.xaxis.range : meta.ranges.x;
-    const y = now.zoomed && full ? full.yaxis.range : meta.ranges.y;
+    const x = now.zoomed && full ? full.xaxis.range : now.ranges.x;
+    const y = now.zoomed && full ? full.yaxis.range : now.ranges.y;
     return { across: (x[1] - x[0]) / width, up: (y[1] - y[0]) / height };
   }
 
@@ -40,15 +48,18 @@
     if (!base || !base.layout) return window.dash_clientside.no_update;
     const triggered = (window.dash_clientside.callback_context.triggered || []).map((t) => t.prop_id);
     const meta = base.layout.meta, traces = meta.traces;
-    if (triggered.some((t) => t.startsWith("tree-fit")) || (now.base && now.base.layout.uirevision !== base.layout.uirevision)) {
+    const fitted = triggered.some((t) => t.startsWith("tree-fit"));
+    if (fitted || (now.base && now.base.layout.uirevision !== base.layout.uirevision)) {
       now.zoomed = false;
+      now.near = fitted && !now.near;
     } else if (triggered.some((t) => t.includes("relayoutData")) && relayout) {
       if ("xaxis.range[0]" in relayout || "xaxis.range" in relayout || "yaxis.range[0]" in relayout) now.zoomed = true;
       if (relayout["xaxis.autorange"]) now.zoomed = false;
     }
     now.base = base;
     now.selection = selection || {};
-    const view = seen(meta), data = base.data.slice();
+    now.ranges = ranges(meta);
+    const view = seen(), data = base.data.slice();
     now.view = view;
     const lines = segments(meta, view);
     for (const name of ["tracks", "quality", "left"]) {
@@ -58,7 +69,7 @@
     data[traces.marks] = {
       ...marks, x: nudge(marks.x, 15 * view.across), y: nudge(marks.y, 8 * view.up), visible: 1 / view.across > 24,
     };
-    const size = Math.max(4, Math.min(BOX, 0.62 / view.across));  /* dots where there is no room for numbers */
+    const wide = 1 / view.across, size = Math.max(4, Math.min(BOX, (wide < 15 ? 0.62 : 0.88) * wide));  /* dots where there is no room for numbers */
     const words = (filter || "").trim().toLowerCase();
     const opacity = meta.words.map((text, k) => (words && !text.includes(words) ? 0.15 : meta.faded[k] ? 0.45 : 1));
     const boxes = data[traces.boxes];
@@ -82,7 +93,9 @@
     outline("halo", now.selection.step, 10);
     outline("selected", now.selection.step, 6);
     requestAnimationFrame(() => { attach(0); place(); });
-    return { data, layout: { ...base.layout, uirevision: `${base.layout.uirevision}-${fit || 0}` } };
+    const layout = { ...base.layout, uirevision: `${base.layout.uirevision}-${fit || 0}` };
+    layout.xaxis = { ...layout.xaxis, range: now.ranges.x };
+    return { data, layout };
   }
 
   function select(step, compare) {
@@ -165,14 +178,14 @@
 
   function estimator(stored) {
     now.points = stored && stored.points && stored.points.length > 1 ? stored : null;
-    const knob = document.getElementById("tree-estimator");
-    if (!now.points) { knob.hidden = true; return window.dash_clientside.no_update; }
+    const whole = document.getElementById("tree-estimator"), knob = document.getElementById("tree-estimator-knob");
+    if (!now.points) { whole.hidden = true; return window.dash_clientside.no_update; }
     const { points } = now.points, most = points[0].units, least = points[points.length - 1].units;
     if (now.units === null || now.units > most || now.units < least || now.from !== now.points.step) {
       now.units = Math.round(stored.start);
       now.from = now.points.step;
     }
-    knob.hidden = false;
+    whole.hidden = false;
     knob.setAttribute("aria-valuemin", least);
     knob.setAttribute("aria-valuemax", most);
     requestAnimationFrame(place);
@@ -187,17 +200,20 @@
 
   /* Put the knob where its count is on the axis, and say what is estimated there. */
   function place() {
-    const knob = document.getElementById("tree-estimator"), gd = plot();
-    if (!knob || !now.points || !gd || !gd._fullLayout || !gd._fullLayout.yaxis || !now.base) return;
+    const whole = document.getElementById("tree-estimator"), gd = plot();
+    if (!whole || !now.points || !gd || !gd._fullLayout || !gd._fullLayout.yaxis || !now.base) return;
     const full = gd._fullLayout, found = estimate(now.points.points, now.units), info = now.points;
     const spot = now.base.layout.meta.places[String(info.step)];
     const y = full._size.t + full.yaxis.d2p(now.units);
     const x = full._size.l + (spot ? full.xaxis.d2p(spot[0]) : full.xaxis._length / 2);
     const inside = y > full._size.t - 4 && y < full._size.t + full.yaxis._length + 4;
-    knob.style.visibility = inside ? "visible" : "hidden";
-    knob.style.top = `${y}px`;
+    const knob = document.getElementById("tree-estimator-knob"), level = whole.querySelector(".level");
+    for (const part of [knob, level]) {
+      part.style.visibility = inside ? "inherit" : "hidden";
+      part.style.top = `${y}px`;
+    }
     knob.style.left = `${Math.min(Math.max(x, full._size.l + 10), full._size.l + full.xaxis._length - 10)}px`;
-    knob.classList.toggle("flip", x > full._size.l + full.xaxis._length * 0.5);
+    whole.classList.toggle("above", y < full._size.t + full.yaxis._length / 2);
     knob.setAttribute("aria-valuenow", now.units);
     const set = (name, text) => { document.getElementById(`tree-estimator-${name}`).textContent = text; };
     const band = found.low === null || found.high === null ? "" : ` (${figure(found.low, info)} to ${figure(found.high, info)})`;
@@ -214,10 +230,10 @@
   }
 
   document.addEventListener("pointerdown", (event) => {
-    const knob = event.target.closest && event.target.closest("#tree-estimator .knob");
-    if (!knob || !now.points) return;
+    const knob = event.target.closest && event.target.closest("#tree-estimator-knob");
+    if (!whole || !now.points) return;
     event.preventDefault();
-    knob.parentElement.focus();
+    knob.focus();
     knob.setPointerCapture(event.pointerId);
     const drag = (e) => {
       const gd = plot(), box = gd.getBoundingClientRect();
@@ -229,7 +245,7 @@
   });
 
   document.addEventListener("keydown", (event) => {
-    if (!now.points || !document.activeElement || document.activeElement.id !== "tree-estimator") return;
+    if (!now.points || !document.activeElement || document.activeElement.id !== "tree-estimator-knob") return;
     const by = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1, PageUp: 10, PageDown: -10 }[event.key];
     if (by === undefined) return;
     event.preventDefault();

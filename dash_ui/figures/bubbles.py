@@ -46,10 +46,13 @@ def drawn_at(units: Units, *, log: bool) -> Floats:
     return np.where(units.x > 0, units.x, (positive.min() if positive.size else 1.0) / 10)
 
 
-def bubbles(units: Units, theme: Theme, *, log: bool = False) -> go.Figure:
-    """The plot without a threshold: the browser draws that, and what goes, as trace IN_PLAN."""
+def bubbles(units: Units, theme: Theme, *, log: bool = False, webgl: bool = True) -> go.Figure:
+    """The plot without a threshold: the browser draws that, and what goes, as trace IN_PLAN.
+
+    ``webgl``: whether the browser has it; without it many bubbles are slower to zoom.
+    """
     colours = layer_colours(theme, len(units.groups))
-    kind = go.Scattergl if units.index.size > WEBGL_FROM else go.Scatter
+    kind = go.Scattergl if webgl and units.index.size > WEBGL_FROM else go.Scatter
     size = sizes(units)
     figure = go.Figure()
     figure.add_trace(

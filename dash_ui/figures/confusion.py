@@ -40,17 +40,16 @@ def confusion_figure(
             note(figure, "There is no step to compare with,<br>or it was measured on other data.", theme), theme
         )
     z, bar = _changes(change, theme) if show == "change" and change is not None else _decisions(matrix, theme)
-    hover = "label <b>%{y}</b> taken for <b>%{x}</b><br>%{customdata[0]:,} of %{customdata[1]:,} labels"
-    hover += " · %{text}" if size <= WRITTEN else ""
+    hover = "label <b>%{y}</b> taken for <b>%{x}</b><br>%{customdata[0]:,} of %{customdata[1]:,} labels, %{customdata[3]:.1%}"
     before = matrix.before if matrix.before is not None else np.full_like(matrix.counts, -1)
     totals = np.repeat(matrix.totals[:, None], size, axis=1)
     if matrix.before is not None:
-        hover += "<br>%{customdata[2]:,} in the step that it is compared with"
+        hover += f"<br>%{{customdata[2]:,}} in #{matrix.other}"
     names = [shorten(name, LETTERS) for name in matrix.labels]
     figure.add_heatmap(
         x=matrix.labels, y=matrix.labels, z=z.astype(np.float32),
         text=_texts(matrix, show) if size <= WRITTEN else None,
-        customdata=np.stack([matrix.counts, totals, before], axis=-1).astype(np.int32),
+        customdata=np.stack([matrix.counts, totals, before, matrix.shares], axis=-1).astype(np.float32),
         texttemplate="%{text}" if size <= WRITTEN else None, zmin=-1, zmax=1,
         xgap=1 if size <= NAMED else 0, ygap=1 if size <= NAMED else 0, hovertemplate=f"{hover}<extra></extra>", **bar,
     )  # fmt: skip
@@ -100,7 +99,7 @@ def _decisions(matrix: Matrix, theme: Theme) -> tuple[NDArray[Any], dict[str, An
     scale = [[0.5 * i / (len(blue) - 1), colour] for i, colour in enumerate(reversed(blue))]
     scale += [[0.5 + 0.5 * i / (len(orange) - 1), colour] for i, colour in enumerate(orange)][1:]
     scale[-len(orange)][1] = theme.surface
-    bar = _bar([-1, -0.5, 0, 1], ["100% right", "50%", "0%", f"{worst:.1%} wrong"])
+    bar = _bar([-0.97, 0, 0.97], ["100% right", "0", f"{worst:.1%} wrong"])
     return z, {"colorscale": scale, "colorbar": bar}
 
 
@@ -113,13 +112,13 @@ def _changes(change: NDArray[np.float64], theme: Theme) -> tuple[NDArray[Any], d
     points = f"{100 * most:.3g} points"
     return effect / most, {
         "colorscale": scale,
-        "colorbar": _bar([-1, 0, 1], [f"{points} better", "same", f"{points} worse"]),
+        "colorbar": _bar([-0.95, 0, 0.95], [f"{points} better", "same", f"{points} worse"]),
     }
 
 
 def _bar(places: Sequence[float], words: Sequence[str]) -> dict[str, Any]:
     return {
-        "tickvals": list(places), "ticktext": list(words), "thickness": 8, "outlinewidth": 0, "len": 0.5,
+        "tickvals": list(places), "ticktext": list(words), "thickness": 8, "outlinewidth": 0, "len": 0.8,
         "orientation": "h", "x": 0.5, "y": 1.0, "yanchor": "bottom", "tickfont": {"size": 10}, "ypad": 4,
         "tickangle": 0,
     }  # fmt: skip

@@ -42,7 +42,7 @@ def cost_figure(rows: Rows, theme: Theme, other: int | None = None) -> go.Figure
                 x=place, y=rows[place]["cost_epochs"], text=str(rows[place]["cost_epochs"]), showarrow=False, yshift=8,
                 font={"color": theme.quiet, "size": 10},
             )  # fmt: skip
-    step_axis(mark_step(figure, rows, other, theme), rows)
+    step_axis(mark_step(figure, rows, other, theme), rows, title=False)
     finish(figure, theme, barmode="stack", legend=_above(theme), margin={"l": 8, "r": 8, "t": 22, "b": 8})
     return figure.update_yaxes(title={"text": "epochs"}, nticks=5, rangemode="tozero")
 
@@ -71,7 +71,7 @@ def sizes_figure(rows: Rows, theme: Theme, line: str = "parameters", other: int 
         else:
             style = {"color": theme.palette[1], "width": 2}
             figure.add_scatter(**trace, mode="lines+markers", line=style, marker={"size": 5})
-    step_axis(mark_step(figure, rows, other, theme), rows)
+    step_axis(mark_step(figure, rows, other, theme), rows, title=False)
     finish(figure, theme, legend=_above(theme), margin={"l": 8, "r": 8, "t": 22, "b": 8})
     least = min(0.0, *(value for trace in figure.data for value in trace.y if value is not None))
     return figure.update_yaxes(title={"text": "saved"}, tickformat=".0%", range=[least * 1.05, 1.0], nticks=5)

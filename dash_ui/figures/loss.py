@@ -40,9 +40,9 @@ def loss_figure(rows: Rows, losses: Rows, theme: Theme, other: int | None = None
     )  # fmt: skip
     known = [value for value in y if value is not None]
     log = min(known) > 0 and max(known) / min(known) > WIDE
-    step_axis(mark_step(figure, rows, other, theme), rows)
+    step_axis(mark_step(figure, rows, other, theme), rows, title=False)
     finish(figure, theme)
-    title = {"text": "training loss, log scale" if log else "training loss"}
+    title = {"text": "loss, log scale" if log else "training loss"}
     return figure.update_yaxes(
         title=title, type="log" if log else "linear", rangemode="tozero", dtick=1 if log else None, nticks=5
     )

@@ -194,9 +194,9 @@ def _add_boxes(figure: go.Figure, tree: Tree, places: Mapping[int, tuple[float, 
         cliponaxis=False,
     )  # fmt: skip
     outlines = (
-        ("compared with", theme.accent, BOX + 9, 3),
-        ("", theme.ink, BOX + 9, 1.5),
-        ("selected", theme.gone, BOX + 4, 4),
+        ("compared with", theme.accent, BOX + 8, 1.5),
+        ("", theme.ink, BOX + 10, 0.8),
+        ("selected", theme.gone, BOX + 6, 1.6),
     )
     for name, color, size, width in outlines:
         figure.add_scatter(

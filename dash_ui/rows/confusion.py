@@ -24,7 +24,7 @@ class Matrix:
     """The rows and columns of some classes of a confusion matrix.
 
     ``counts[i, j]``: labels of class ``indices[i]`` taken for ``indices[j]``. ``totals``: labels of each class, those
-    taken for classes that are not shown included. ``before``, ``totals_before``: of the other step. ``of``: how many
+    taken for classes that are not shown included. ``before``, ``totals_before``: of the ``other`` step. ``of``: how many
     classes there are.
     """
 
@@ -35,6 +35,7 @@ class Matrix:
     before: Counts | None = None
     totals_before: Counts | None = None
     of: int = 0
+    other: int | None = None
 
     @property
     def labels(self) -> list[str]:
@@ -84,7 +85,7 @@ def matrix_of(
     cut = np.ix_(chosen, chosen)
     return Matrix(
         chosen, tuple(names[i] for i in chosen.tolist()), counts[cut], totals[chosen],
-        None if before is None else before[cut], None if totals_before is None else totals_before[chosen], len(names),
+        None if before is None else before[cut], None if totals_before is None else totals_before[chosen], len(names), other,
     )  # fmt: skip
 
 

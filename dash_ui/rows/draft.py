@@ -9,15 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dash_ui.desk import Desk
+from dash_ui.figures.bubbles import drawn_at, lanes, sizes
 from dash_ui.rows.units import NotMeasured, Units, source_of
+from onnxprune import Coupling, Plan
 from onnxprune.allocate.balance import cells_of
 from onnxprune.cost import CostModel, example_graph
+from onnxprune.evaluate import measured
+from onnxprune.guidance import effect_of, previews
+from onnxprune.values import Ints
 from onnxprune.workspace.drafting import DraftState, draft_state
 from onnxprune.workspace.edits import check_edit
 from onnxprune.workspace.values import Step
 from onnxprune.workspace.workspace import Workspace
 
-__all__ = ["PRESETS", "draft_of", "estimate", "payload", "presets"]
+__all__ = ["PRESETS", "browser_units", "draft_of", "estimate", "marks", "payload", "presets"]
 
 PRESETS = (0.1, 0.2, 0.3, 0.5)
 
@@ -71,6 +76,7 @@ def payload(units: Units, state: DraftState, revision: str) -> dict[str, Any]:
         "revision": revision,
         "threshold": entry["threshold"] if entry is not None and shown else None,
         "other": "" if entry is None or shown else threshold_words(entry),
+        "empty": state.empty,
         "gone": _numbers(units, state.gone),
         "fixed": _numbers(units, state.fixed),
         "automatic": _numbers(units, state.automatic),
@@ -131,14 +137,20 @@ def _knee(values: Floats) -> int:
     return int(np.argmax(np.linspace(0, 1, values.size) - height))
 
 
-def estimate(desk: Desk, workspace: Workspace, step: Step, state: DraftState) -> dict[str, Any]:
-    """What would be left of the model, from shapes alone, as shares and as numbers: the content of the store ESTIMATE."""
+def estimate(
+    desk: Desk, workspace: Workspace, step: Step, state: DraftState, criterion: str, data: str | None = None
+) -> dict[str, Any]:
+    """What would be left of the model, from shapes alone, as shares and as numbers: the content of the store ESTIMATE.
+
+    ``accuracy``: of the step's first metric (``metric``), where previews by ``criterion`` were measured.
+    """
     model, coupling = desk.analysis(workspace, step)
     costs = desk.kept.get(
         ("costs", step.model_hash), lambda: CostModel(coupling, example_graph(model, dict(coupling.options.shapes)))
     )
-    after = costs.after({name: np.flatnonzero(gone) for name, gone in state.gone.items()})
-    before = costs.before
+    chosen = {name: np.flatnonzero(gone) for name, gone in state.gone.items() if gone.any()}
+    after, before = costs.after(chosen), costs.before
+    foreseen = effect_of(workspace, step.number, _plan(coupling, chosen), criterion, data=data) if chosen else None
     return {
         "units": state.units,
         "of": coupling.units,
@@ -148,6 +160,75 @@ def estimate(desk: Desk, workspace: Workspace, step: Step, state: DraftState) ->
         "parameters": after.parameters,
         "macs": after.macs,
         "bytes": after.bytes,
-        "accuracy": None,
-        "accuracy_kind": None,
+        "metric": None if foreseen is None else foreseen.metric,
+        "accuracy": None if foreseen is None else foreseen.value,
+        "accuracy_kind": None if foreseen is None else "measured" if foreseen.basis == "measured" else "estimated",
     }
+
+
+def _plan(coupling: Coupling, chosen: Mapping[str, Ints]) -> Plan:
+    sizes_of = {group.name: group.units for group in coupling.groups}
+    return Plan(coupling.model_hash, chosen, sizes_of, options=coupling.options)
+
+
+def marks(workspace: Workspace, step: Step, units: Units, data: str | None = None) -> list[dict[str, Any]]:
+    """What was measured by plans of this criterion, at their places on the axis, for the browser.
+
+    A plan by a ratio stands where a threshold takes as many units; ``kind`` is "near" then, not "measured".
+    """
+    values = np.sort(units.x[np.isfinite(units.x)])
+    found = []
+    for preview in previews(workspace, step.number, units.criterion, data=data) if units.measured else ():
+        exact = preview.threshold_of(units.criterion) if units.scale == "score" else None
+        place = exact if exact is not None else _above(values, preview.removed)
+        if place is None:
+            continue
+        metric = measured(preview.metric, preview.value)
+        of = f"{preview.removed:,} of {preview.units:,} units removed, on {preview.samples:,} samples, before training"
+        what = "this threshold" if exact is not None else "as many units by a ratio"
+        found.append(
+            {
+                "x": place, "kind": "measured" if exact is not None else "near", "text": metric.text,
+                "title": f"{preview.metric} {metric.text} measured for {what}: {of}",
+            }
+        )  # fmt: skip
+    return found
+
+
+def browser_units(
+    units: Units, colours: tuple[str, ...], *, log: bool, webgl: bool, step: int, readonly: bool
+) -> dict[str, Any]:
+    """What the browser is told of the units once."""
+    kinds = {group.kind for group in units.groups}
+    return {
+        "key": units.key,
+        "stamp": "|".join(map(str, (units.key, log, webgl, colours[:1], units.unsteady_key, readonly))),
+        "step": step,
+        "readonly": readonly,
+        "webgl": webgl,
+        "size": int(units.index.size),
+        "words": kinds.pop() if len(kinds) == 1 else "units",
+        "groups": [
+            {"name": g.name, "kind": g.kind, "noun": g.noun, "units": g.units, "start": g.start, "colour": colour}
+            for g, colour in zip(units.groups, colours, strict=True)
+        ],
+        "measured": units.measured,
+        "criterion": units.criterion,
+        "entry": {name: value for name, value in units.entry(0.0).items() if name != "threshold"} | {"view": "plan"},
+        "x": _exactly(units.x) if units.measured else None,
+        "drawn": _exactly(drawn_at(units, log=log)) if units.measured else None,
+        "y": lanes(units).round(3).tolist(),
+        "sizes": sizes(units).tolist(),
+        "normalised": _short(units.normalised),
+        "instability": None if units.instability is None else _short(np.nan_to_num(units.instability)),
+    }
+
+
+def _exactly(values: Floats) -> list[float | None]:
+    """These very numbers, because the browser compares them with thresholds as the server does; None for NaN."""
+    return [value if np.isfinite(value) else None for value in values.tolist()]
+
+
+def _short(values: Floats) -> list[float]:
+    """For sums: six digits do."""
+    return [float(f"{value:.6g}") for value in values.tolist()]

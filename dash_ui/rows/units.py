@@ -97,6 +97,11 @@ class Units:
         """What these units are shown by."""
         return json.dumps([self.model_hash, self.criterion, self.scale, self.options, self.measured])
 
+    @property
+    def unsteady_key(self) -> float | None:
+        """Another number for another instability."""
+        return None if self.instability is None else float(np.nansum(self.instability * (1 + np.arange(self.index.size))))
+
     @cached_property
     def x(self) -> Floats:
         """On the scale."""

@@ -191,7 +191,7 @@ def register_view(app: Dash, desk: Desk) -> None:
             names = head.names[label], head.names[taken]
             rows = cell_rows(workspace, step, label, taken, documents.keep)
             instances = instances_in(documents, step, focus.other, label, taken)
-        words = f"{names[0]}, and taken for it" if label == taken else f"{names[0]}, taken for {names[1]}"
+        words = f"Label {names[0]}, rightly taken for it" if label == taken else f"Label {names[0]}, taken for {names[1]}"
         if instances is None:
             words += ". Instances are not known one by one."
         figure = cell_figure(rows, theme_of(theme), names, show, focus.other)

@@ -10,243 +10,58 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from dash import ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html, no_update, set_props
+from dash import ClientsideFunction, Dash, Input, Output, State, ctx, html, no_update, set_props
 from dash.development.base_component import Component
 
 from dash_ui import ids, parts
 from dash_ui.desk import Desk
-from dash_ui.figures.bubbles import bubbles, drawn_at, lanes, sizes
+from dash_ui.figures.bubbles import bubbles
 from dash_ui.figures.circles import circles_svg
 from dash_ui.figures.layers import layer_colours
 from dash_ui.figures.radar import radar
-from dash_ui.rows.draft import PRESETS, draft_of, estimate, payload
-from dash_ui.rows.units import SCALE_WORDS, SENSITIVITY, Units, choices, first_choice, options_of, units_of
+from dash_ui.rows.draft import browser_units, draft_of, estimate, marks, payload
+from dash_ui.rows.units import SENSITIVITY, Units, choices, first_choice, options_of, units_of
 from dash_ui.state import Selection
 from dash_ui.theme import theme_of
 from dash_ui.views import View
+from dash_ui.views.plan_layout import (
+    ASKED,
+    CRITERION,
+    DRAFT,
+    FORESEEN,
+    GRAPH,
+    LOG,
+    PREVIEW,
+    RADAR,
+    RUNS_OF,
+    SCALE,
+    UNITS,
+    WEBGL,
+    layout,
+)
 from onnxprune.errors import OnnxPruneError
 from onnxprune.guidance import ask, is_quick
 from onnxprune.instability import RUNS
+from onnxprune.workspace.job import Job
 from onnxprune.workspace.jobs import Jobs
 from onnxprune.workspace.values import Step
 from onnxprune.workspace.workspace import Workspace
 
-__all__ = ["VIEW"]
+__all__ = ["VIEW", "answer"]
 
-UNITS, DRAFT, ASKED, PREVIEW, FORESEEN = "plan-units", "plan-draft", "plan-asked", "plan-preview", "plan-foreseen"
-CRITERION, SCALE, LOG, RUNS_OF = "plan-criterion", "plan-scale", "plan-log", "plan-runs"
-GRAPH, RADAR = "plan-graph", "plan-radar"
 MEASURING = ("score", "instability")
-LEFT = {"units": "units", "score": "score", "instability": "instability", "parameters": "parameters", "macs": "MACs"}
-
-
-def layout() -> Component:
-    """Tools, radar with its numbers, groups, bubbles with slider, circles with the bar."""
-    stores = [dcc.Store(id=name) for name in (UNITS, DRAFT, ASKED, PREVIEW, FORESEEN)]
-    return html.Div([*stores, _tools(), _left(), _groups(), _bubbles(), _circles()], className="plan")
-
-
-def _tools() -> html.Div:
-    presets = [
-        *((f"{share:.0%}", f"{share:.0%}", f"The lowest {share:.0%} of all units go") for share in PRESETS),
-        ("dead", "dead units", "Units that score 0 go"),
-        ("knee", "knee", "The threshold beyond which each further unit costs visibly more"),
-    ]
-    return html.Div(
-        [
-            html.Div(
-                [
-                    html.Label(
-                        [html.Span("Score"), dcc.Dropdown(id=CRITERION, clearable=False, className="plan-choice")]
-                    ),
-                    html.Label(
-                        [
-                            html.Span("Scale"),
-                            dcc.Dropdown(
-                                id=SCALE, clearable=False, searchable=False, className="plan-choice wide",
-                                options=[{"value": name, "label": words} for name, words in SCALE_WORDS.items()],
-                            ),
-                        ]
-                    ),
-                    dcc.Checklist(id=LOG, options=[{"value": "log", "label": "log"}], value=[], className="plan-log"),
-                ],
-                className="plan-set",
-            ),
-            html.Div(
-                [
-                    html.Span("Threshold", className="plan-word"),
-                    *(
-                        html.Button(text, className="plain small", title=title, **{"data-preset": name})
-                        for name, text, title in presets
-                    ),
-                    html.Button(
-                        "empty", id="plan-clear", className="plain small", title="Take everything out of the plan (undo brings it back)"
-                    ),
-                ],
-                className="plan-set", role="group", **{"aria-label": "Presets of the threshold"},
-            ),
-            html.Div(
-                [
-                    html.Button("Measure sensitivity", id="plan-measure", className="plain small"),
-                    html.Button(
-                        "Measure instability", id="plan-unsteady", className="plain small",
-                        title="How far the ranks of units spread over several short trainings",
-                    ),
-                    html.Label(
-                        [
-                            dcc.Input(
-                                id=RUNS_OF, type="number", min=2, max=50, step=1, value=RUNS, debounce=True,
-                                className="plan-runs",
-                            ),
-                            html.Span("runs"),
-                        ]
-                    ),
-                ],
-                className="plan-set",
-            ),
-            html.Div(id="plan-progress", className="plan-progress", role="status"),
-        ],
-        id="plan-tools", className="plan-tools",
-    )  # fmt: skip
-
-
-def _left() -> html.Div:
-    numbers = [
-        html.Div([html.Dt(word, id=f"plan-word-{name}"), html.Dd("—", id=f"plan-left-{name}")])
-        for name, word in LEFT.items()
-    ]
-    return html.Div(
-        [
-            html.H3("Left after the plan"),
-            parts.graph(
-                RADAR, label="Radar: shares of units, score, instability, parameters and MACs that are left",
-                config={"displayModeBar": False, "staticPlot": False},
-            ),
-            html.Dl(numbers, className="plan-numbers"),
-        ],
-        className="plan-left",
-    )  # fmt: skip
-
-
-def _groups() -> html.Div:
-    heads = ("layer", "", "goes", "own %", "")
-    table = html.Table(
-        [html.Thead(html.Tr([html.Th(word, scope="col") for word in heads])), html.Tbody()], className="plan-table"
-    )
-    return html.Div(table, id="plan-groups", className="plan-groups")
-
-
-def _bubbles() -> html.Div:
-    stretch = [
-        html.Button(text, className="plain small", title=title, **{"data-stretch": how, "aria-label": title})
-        for how, text, title in (
-            ("in", "+", "Stretch the axis around the threshold"), ("out", "−", "Squeeze the axis"),
-            ("all", "all", "Show the whole axis"),
-        )
-    ]  # fmt: skip
-    graph = parts.graph(
-        GRAPH, label="Bubbles: a bubble for each unit, its score, its instability as size, its layer as colour",
-        config={"scrollZoom": True, "doubleClick": False},
-    )  # fmt: skip
-    graph.children = [graph.children, html.Div(id="plan-line", className="plan-line", hidden=True, **{"aria-hidden": "true"})]
-    return html.Div(
-        [
-            html.Div(
-                [
-                    html.Strong(id="plan-counts", className="plan-counts"),
-                    html.Span(id="plan-size", className="plan-hint"),
-                    html.Div(stretch, id="plan-stretch", className="plan-set", role="group", **{"aria-label": "Stretch"}),
-                ],
-                className="plan-head",
-            ),
-            html.Div([graph, html.Div(id="plan-empty")], className="plan-stage"),
-            html.Div(id="plan-marks", className="plan-marks"),
-            _range(),
-            html.Div(id="plan-notes", className="plan-hint"),
-            html.Div(id="plan-said", className="plan-said", role="status"),
-        ],
-        className="plan-bubbles",
-    )  # fmt: skip
-
-
-def _range() -> dcc.Input:
-    """The slider below the plot; it tells of every move."""
-    return html.Div(
-        dcc.Input(id="plan-range", type="range", min=0, max=2000, step=1, value=0, className="plan-range"),
-        className="plan-slider",
-    )
-
-
-def _circles() -> html.Div:
-    return html.Div(
-        [
-            html.Div(
-                [
-                    html.H3("Plan"),
-                    html.Button("SVG", id="plan-save", className="plain small", title="Save the plan as a picture"),
-                    dcc.Download(id="plan-file"),
-                ],
-                className="plan-head",
-            ),
-            html.Div(
-                [html.Div(id="plan-tip", className="plan-tip", hidden=True)],
-                id="plan-circles", className="plan-circles", role="img",
-            ),
-            html.Div(id="plan-bar", className="plan-bar", role="img", **{"aria-label": "Share of each layer in the plan"}),
-        ],
-        className="plan-circles-frame",
-    )  # fmt: skip
-
-
-def browser_units(units: Units, colours: tuple[str, ...], *, log: bool, step: int, readonly: bool) -> dict[str, Any]:
-    """What the browser is told of the units once."""
-    kinds = {group.kind for group in units.groups}
-    drawn = drawn_at(units, log=log) if units.measured else None
-    return {
-        "key": units.key,
-        "stamp": f"{units.key}|{log}|{colours[:1]}|{units.instability is not None}",
-        "step": step,
-        "readonly": readonly,
-        "size": int(units.index.size),
-        "words": kinds.pop() if len(kinds) == 1 else "units",
-        "groups": [
-            {"name": g.name, "kind": g.kind, "noun": g.noun, "units": g.units, "start": g.start, "colour": colour}
-            for g, colour in zip(units.groups, colours, strict=True)
-        ],
-        "measured": units.measured,
-        "criterion": units.criterion,
-        "entry": {name: value for name, value in units.entry(0.0).items() if name != "threshold"} | {"view": "plan"},
-        "x": _plain(units.x) if units.measured else None,
-        "drawn": None if drawn is None else _plain(drawn),
-        "y": lanes(units).round(3).tolist(),
-        "sizes": sizes(units).tolist(),
-        "normalised": _short(units.normalised),
-        "instability": None if units.instability is None else _short(np.nan_to_num(units.instability)),
-    }
-
-
-def _plain(values: np.ndarray[Any, np.dtype[np.float64]]) -> list[float | None]:
-    """Exactly these numbers, because the browser compares them with thresholds as the server does; None for NaN."""
-    return [value if np.isfinite(value) else None for value in values.tolist()]
-
-
-def _short(values: np.ndarray[Any, np.dtype[np.float64]]) -> list[float]:
-    """For sums: six digits do."""
-    return [float(f"{value:.6g}") for value in values.tolist()]
-
-
-def _now(workspace: Workspace, selection: Mapping[str, Any] | None) -> tuple[Selection, Step | None]:
-    now = Selection.of(selection)
-    return now, None if now.step is None else workspace.steps.get(now.step)
+Stored = Mapping[str, Any]
 
 
 def register(app: Dash, desk: Desk) -> None:
     """Add the callbacks."""
     _register_choice(app, desk)
     _register_show(app, desk)
-    _register_draft(app, desk)
+    _register_follow(app, desk)
+    _register_change(app, desk)
+    _register_others(app, desk)
     _register_measuring(app, desk)
+    app.clientside_callback(ClientsideFunction("plan", "webgl"), Output(WEBGL, "data"), Input(ids.URL, "pathname"))
     app.clientside_callback(
         ClientsideFunction("plan", "received"),
         Output("plan-tip", "title"),
@@ -254,9 +69,12 @@ def register(app: Dash, desk: Desk) -> None:
         Input(DRAFT, "data"),
         Input(ids.SELECTION, "data"),
     )
-    app.clientside_callback(
-        ClientsideFunction("plan", "foreseen"), Output("plan-tip", "lang"), Input(FORESEEN, "data")
-    )
+    app.clientside_callback(ClientsideFunction("plan", "foreseen"), Output("plan-tip", "lang"), Input(FORESEEN, "data"))
+
+
+def _now(workspace: Workspace, selection: Stored | None) -> tuple[Selection, Step | None]:
+    now = Selection.of(selection)
+    return now, None if now.step is None else workspace.steps.get(now.step)
 
 
 def _register_choice(app: Dash, desk: Desk) -> None:
@@ -269,18 +87,17 @@ def _register_choice(app: Dash, desk: Desk) -> None:
         State(CRITERION, "value"),
         State(SCALE, "value"),
     )
-    def offer(selection: dict[str, Any] | None, options: list[str] | None, criterion: str | None, scale: str | None) -> Any:
+    def offer(selection: Stored | None, options: list[str] | None, criterion: str | None, scale: str | None) -> Any:
         with desk.workspace() as workspace:
             now, step = _now(workspace, selection)
             if step is None:
-                return no_update
+                return [no_update] * 3
             _, coupling = desk.analysis(workspace, step)
             data = now.data or workspace.dataset_name(step.number)
             known = choices(coupling, data=data is not None)
             first, first_scale = first_choice(workspace, step.number, data)
-        wanted = now.criterion if now.criterion in known else criterion if criterion in known else first
-        found = (known, wanted, scale or first_scale)
-        before = (options, criterion, scale)
+        wanted = next((name for name in (now.criterion, criterion, first) if name in known), known[0])
+        found, before = (known, wanted, scale or first_scale), (options, criterion, scale)
         return [no_update if new == old else new for new, old in zip(found, before, strict=True)]
 
     @app.callback(
@@ -290,7 +107,7 @@ def _register_choice(app: Dash, desk: Desk) -> None:
         State(ids.SELECTION, "data"),
         prevent_initial_call=True,
     )
-    def choose(criterion: str | None, selection: dict[str, Any] | None) -> Any:
+    def choose(criterion: str | None, selection: Stored | None) -> Any:
         now = Selection.of(selection)
         if criterion is None or now.step is None or now.criterion == criterion:
             return no_update, no_update
@@ -311,41 +128,48 @@ def _register_show(app: Dash, desk: Desk) -> None:
         Input(LOG, "value"),
         Input(RUNS_OF, "value"),
         Input(ids.THEME, "data"),
+        Input(WEBGL, "data"),
         Input(ids.REVISION, "data"),
         State(UNITS, "data"),
     )
-    def show(  # noqa: PLR0913 - one for each input
-        selection: dict[str, Any] | None, criterion: str | None, scale: str | None, log: list[str], runs: int | None,
-        theme: str | None, _: Any, before: dict[str, Any] | None,
+    def show(
+        selection: Stored | None, criterion: str | None, scale: str | None, log: list[str], runs: int | None,
+        theme: str | None, webgl: bool | None, _: Any, before: Stored | None,
     ) -> Any:  # fmt: skip
-        if criterion is None or scale is None:
-            return [no_update] * 6
+        same = [no_update] * 6
+        if criterion is None or scale is None or webgl is None:
+            return same
         with desk.workspace() as workspace:
             now, step = _now(workspace, selection)
             if step is None:
-                return [no_update] * 6
+                return same
             units = units_of(desk, workspace, step, criterion, scale, data=now.data, runs=runs or RUNS)
             readonly = workspace.readonly
         look, logarithmic = theme_of(theme), bool(log) and not scale.endswith("rank")
         colours = layer_colours(look, len(units.groups))
-        found = browser_units(units, colours, log=logarithmic, step=step.number, readonly=readonly)
+        found = browser_units(units, colours, log=logarithmic, webgl=webgl, step=step.number, readonly=readonly)
         if before is not None and (before["stamp"], before["step"]) == (found["stamp"], found["step"]):
-            return [no_update] * 6
-        figure = bubbles(units, look, log=logarithmic)
-        word = f"{criterion}" if criterion == SENSITIVITY else f"score ({criterion})"
-        return found, figure, _radar(units, theme), _missing(units, step), _size_words(units), word
+            return same
+        figure = bubbles(units, look, log=logarithmic, webgl=webgl)
+        words = radar_words(units)
+        left = radar(dict.fromkeys(words.values(), 1.0), look).update_layout(meta=list(words))
+        return found, figure, left, _missing(units, step), _size_words(units), words.get("score", "score")
 
-    def _radar(units: Units, theme: str | None) -> Any:
-        words = {"units": units.groups[0].kind if len({g.kind for g in units.groups}) == 1 else "units"} if units.groups else {"units": "units"}
-        words |= {"score": units.criterion} if units.measured else {}
-        words |= {"instability": "instability"} if units.instability is not None else {}
-        words |= {"parameters": "parameters", "macs": "MACs"}
-        return radar(dict.fromkeys(words.values(), 1.0), theme_of(theme)).update_layout(meta=list(words))
+
+def radar_words(units: Units) -> dict[str, str]:
+    """What the radar shows of these units, and the words for it."""
+    kinds = {group.kind for group in units.groups}
+    words = {"units": kinds.pop() if len(kinds) == 1 else "units"}
+    if units.measured:
+        words["score"] = units.criterion
+    if units.instability is not None:
+        words["instability"] = "instability"
+    return {**words, "parameters": "parameters", "macs": "MACs"}
 
 
 def _missing(units: Units, step: Step) -> Component | None:
     if not units.groups:
-        return parts.empty(f"Nothing can be removed from step {step.number}.", "The model view lists why.")
+        return parts.empty(f"Nothing can be removed from step {step.number}.", "The drawing of the model lists why.")
     if units.measured:
         return None
     return parts.empty(
@@ -360,35 +184,51 @@ def _size_words(units: Units) -> str:
     return "size: instability" if units.instability is not None else "size: all alike, instability was not measured"
 
 
-def _register_draft(app: Dash, desk: Desk) -> None:
-    def answer(workspace: Workspace, units: dict[str, Any], selection: Any, scale: str, runs: int | None) -> Any:
-        now, step = _now(workspace, selection)
-        if step is None or step.number != units["step"]:
-            return None
-        rows = units_of(desk, workspace, step, units["criterion"], scale, data=now.data, runs=runs or RUNS)
-        state, revision = draft_of(desk, workspace, step)
-        left = estimate(desk, workspace, step, state)
-        return {**payload(rows, state, revision), "left": left}, left, revision
+def answer(
+    desk: Desk, workspace: Workspace, shown: Stored, selection: Stored | None, runs: int | None
+) -> tuple[dict[str, Any], dict[str, Any], str] | None:
+    """The draft of the step that is shown, what it would leave, its revision; None where another step is selected.
 
+    ``shown``: the store of the units.
+    """
+    now, step = _now(workspace, selection)
+    if step is None or step.number != shown["step"]:
+        return None
+    units = units_of(
+        desk, workspace, step, shown["criterion"], shown["entry"]["scale"], data=now.data, runs=runs or RUNS
+    )
+    state, revision = draft_of(desk, workspace, step)
+    left = estimate(desk, workspace, step, state, shown["criterion"], now.data)
+    drafted = {**payload(units, state, revision), "left": left, "marks": marks(workspace, step, units, now.data)}
+    return drafted, left, revision
+
+
+def _register_follow(app: Dash, desk: Desk) -> None:
     @app.callback(
         Output(DRAFT, "data"),
         Output(ids.ESTIMATE, "data", allow_duplicate=True),
         Input(UNITS, "data"),
         Input(ids.DRAFT_CHANGED, "data"),
+        Input(ids.REVISION, "data"),
         State(ids.SELECTION, "data"),
         State(RUNS_OF, "value"),
         State(DRAFT, "data"),
         prevent_initial_call=True,
     )
-    def follow(units: Any, revision: str | None, selection: Any, runs: int | None, before: Any) -> Any:
+    def follow(units: Any, revision: str | None, _: Any, selection: Any, runs: int | None, before: Any) -> Any:
         if units is None:
             return no_update, no_update
-        if before is not None and (before["key"], before["revision"]) == (units["key"], revision):
+        known = before is not None and (before["key"], before["revision"]) == (units["key"], revision)
+        if known and ids.REVISION not in {name.split(".")[0] for name in ctx.triggered_prop_ids}:
             return no_update, no_update
         with desk.workspace() as workspace:
-            found = answer(workspace, units, selection, units["entry"]["scale"], runs)
-        return (no_update, no_update) if found is None else found[:2]
+            found = answer(desk, workspace, units, selection, runs)
+        if found is None or (before is not None and {**before, **found[0]} == before):
+            return no_update, no_update
+        return found[:2]
 
+
+def _register_change(app: Dash, desk: Desk) -> None:
     @app.callback(
         Output(DRAFT, "data", allow_duplicate=True),
         Output(ids.ESTIMATE, "data", allow_duplicate=True),
@@ -399,19 +239,18 @@ def _register_draft(app: Dash, desk: Desk) -> None:
         State(RUNS_OF, "value"),
         prevent_initial_call=True,
     )
-    def change(asked: dict[str, Any] | None, units: Any, selection: Any, runs: int | None) -> Any:
+    def change(asked: Stored | None, units: Stored | None, selection: Any, runs: int | None) -> Any:
         if asked is None or units is None:
-            return no_update, no_update, no_update
+            return [no_update] * 3
         try:
             desk.edit(asked["step"], asked["edit"], asked["revision"])
-        except OnnxPruneError as error:  # the page shows what it wanted: it must hear what holds
+        except OnnxPruneError as error:  # the page shows what it wanted already: it must hear what holds
             set_props(ids.TOAST, {"data": {"kind": "error", "text": error.message, "hint": error.hint}})
         with desk.workspace() as workspace:
-            found = answer(workspace, units, selection, units["entry"]["scale"], runs)
+            found = answer(desk, workspace, units, selection, runs)
         if found is None:
-            return no_update, no_update, no_update
-        drafted, left, revision = found
-        return {**drafted, "nonce": asked["nonce"]}, left, revision
+            return [no_update] * 3
+        return {**found[0], "nonce": asked["nonce"]}, found[1], found[2]
 
     @app.callback(
         Output(FORESEEN, "data"),
@@ -420,17 +259,19 @@ def _register_draft(app: Dash, desk: Desk) -> None:
         State(ids.SELECTION, "data"),
         prevent_initial_call=True,
     )
-    def foresee(preview: dict[str, Any] | None, selection: Any) -> Any:
+    def foresee(preview: Stored | None, selection: Any) -> Any:
         if preview is None:
             return no_update, no_update
         with desk.workspace() as workspace:
-            _, step = _now(workspace, selection)
+            now, step = _now(workspace, selection)
             if step is None or step.number != preview["step"]:
                 return None, no_update
             state, _ = draft_of(desk, workspace, step, [preview["edit"]])
-            left = estimate(desk, workspace, step, state)
+            left = estimate(desk, workspace, step, state, preview["edit"]["criterion"], now.data)
         return left, left
 
+
+def _register_others(app: Dash, desk: Desk) -> None:
     @app.callback(
         Output(ids.DRAFT_CHANGED, "data", allow_duplicate=True),
         Input("plan-clear", "n_clicks"),
@@ -440,7 +281,7 @@ def _register_draft(app: Dash, desk: Desk) -> None:
     )
     def clear(_: int, selection: Any, draft: Any) -> Any:
         step = Selection.of(selection).step
-        if step is None or draft is None or not draft["gone"]:
+        if step is None or draft is None or draft["empty"]:
             return no_update
         return desk.edit(step, {"clear": True, "view": "plan"}, draft["revision"])
 
@@ -471,14 +312,20 @@ def _register_measuring(app: Dash, desk: Desk) -> None:
     @app.callback(
         Output("plan-measure", "children"),
         Output("plan-measure", "hidden"),
+        Output("plan-unsteady", "disabled"),
         Input(UNITS, "data"),
+        State(ids.SELECTION, "data"),
         prevent_initial_call=True,
     )
-    def name(units: Any) -> Any:
-        if units is None or (units["measured"] and units["criterion"] == SENSITIVITY):
-            return no_update, units is not None
-        criterion = SENSITIVITY if is_quick(units["criterion"]) else units["criterion"]
-        return f"Measure {criterion}", units["measured"] and not is_quick(units["criterion"])
+    def name(units: Any, selection: Any) -> Any:
+        if units is None:
+            return [no_update] * 3
+        with desk.workspace() as workspace:
+            now, step = _now(workspace, selection)
+            data = None if step is None else now.data or workspace.dataset_name(step.number)
+        what = SENSITIVITY if is_quick(units["criterion"]) else units["criterion"]
+        known = units["measured"] and not is_quick(units["criterion"])
+        return f"Measure {what}", known or data is None, data is None or units["readonly"]
 
     @app.callback(
         Output(ids.TOAST, "data", allow_duplicate=True),
@@ -495,36 +342,32 @@ def _register_measuring(app: Dash, desk: Desk) -> None:
             if step is None:
                 return no_update
             if ctx.triggered_id == "plan-unsteady":
-                what, options = "instability", {"data": now.data or workspace.dataset_name(step.number), "runs": runs}
-                job = ask(workspace, step.number, "instability", **options)
+                what, data = "instability", now.data or workspace.dataset_name(step.number)
+                job = ask(workspace, step.number, "instability", data=data, runs=runs or RUNS)
             else:
                 what = criterion if criterion is not None and not is_quick(criterion) else SENSITIVITY
                 options = options_of(workspace, step.number, what, now.data) or {}
                 job = ask(workspace, step.number, "score", criterion=what, **options)
             if job is None:
-                return {"kind": "info", "text": f"{what} is known already.", "hint": "Choose it as the score."}
+                hint = "It is the size of the bubbles." if what == "instability" else "Choose it as the score."
+                return {"kind": "info", "text": f"{what} is known already.", "hint": hint}
             Jobs(workspace.database).start_worker(workspace.folder)
         return {"kind": "info", "text": f"{what} is being measured (job {job.number}).", "hint": ""}
 
-    @app.callback(
-        Output("plan-progress", "children"), Input(ids.REVISION, "data"), Input(ids.SELECTION, "data")
-    )
+    @app.callback(Output("plan-progress", "children"), Input(ids.REVISION, "data"), Input(ids.SELECTION, "data"))
     def progress(_: Any, selection: Any) -> Any:
         step = Selection.of(selection).step
         with desk.workspace() as workspace:
-            found = [
-                job
-                for job in Jobs(workspace.database).all(("queued", "running"))
-                if job.step == step and job.action in MEASURING
-            ]
-        return [_job(job) for job in found[:2]]
+            open_jobs = Jobs(workspace.database).all(("queued", "running"))
+        return [_job(job) for job in open_jobs if job.step == step and job.action in MEASURING][:2]
 
 
-def _job(job: Any) -> html.Span:
+def _job(job: Job) -> html.Span:
     what = job.options.get("criterion", SENSITIVITY) if job.action == "score" else "instability"
-    stage = job.stage or job.state
-    bar = html.Progress(value=str(job.done), max=str(job.total)) if job.total else html.Progress()
-    return html.Span([f"{what}: {stage} ", bar, f" {job.done:,} of {job.total:,}" if job.total else ""])
+    if not job.total:
+        return html.Span([f"{what}: {job.stage or job.state} ", html.Progress()])
+    bar = html.Progress(value=str(job.done), max=str(job.total))
+    return html.Span([f"{what}: {job.stage} ", bar, f" {job.done:,} of {job.total:,}"])
 
 
 VIEW = View("plan", "Plan", "model", layout, register, order=10)

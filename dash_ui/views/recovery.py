@@ -1,4 +1,4 @@
-"""Recovery: what the steps of a path lost, won back, cost and saved, on one axis of steps."""
+"""Path: what the steps of a path lost, won back, cost and saved, on one axis of steps."""
 
 from __future__ import annotations
 
@@ -146,4 +146,4 @@ def register_view(app: Dash, desk: Desk) -> None:
         return {"content": text, "filename": f"path-to-{stored['step']}.csv", "type": "text/csv"}
 
 
-VIEW = View(NAME, "Recovery", "statistics", layout, register_view, 2)
+VIEW = View(NAME, "Path", "statistics", layout, register_view, 2)

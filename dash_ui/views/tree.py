@@ -55,7 +55,7 @@ def _tools() -> html.Div:
     return html.Div(
         [
             _field("filter", "Filter", "Filter steps by number, kind, name or note", type="search"),
-            _icon("fit", "Show the whole tree"),
+            _icon("fit", "Show the whole tree; pressed again, what is around the selected step"),
             _icon("estimate", "Estimator: a node that is dragged along the axis tells what to expect there", pressed="false"),
             _icon("trash", "Show what was deleted", "delete", pressed="false"),
         ],
@@ -100,7 +100,11 @@ def _estimator() -> html.Div:
 
     return html.Div(
         [
-            html.Div(className="knob", title="Drag up and down"),
+            html.Div(className="level"),
+            html.Div(
+                id="tree-estimator-knob", className="knob", title="Drag up and down", role="slider", tabIndex=0,
+                **{"aria-label": "Estimator: units left", "aria-orientation": "vertical"},
+            ),
             html.Div(
                 [
                     html.Strong(id="tree-estimator-units"),
@@ -113,8 +117,7 @@ def _estimator() -> html.Div:
                 className="estimate",
             ),
         ],
-        id="tree-estimator", className="estimator", hidden=True, role="slider", tabIndex=0,
-        **{"aria-label": "Estimator: units left", "aria-orientation": "vertical"},
+        id="tree-estimator", className="estimator", hidden=True,
     )  # fmt: skip
 
 
@@ -414,7 +417,7 @@ def _clientside(app: Dash) -> None:
         Input("tree-fit", "n_clicks"),
     )
     app.clientside_callback(
-        ClientsideFunction("tree", "estimator"), Output("tree-estimator", "title"), Input(POINTS, "data")
+        ClientsideFunction("tree", "estimator"), Output("tree-estimator-knob", "title"), Input(POINTS, "data")
     )
     app.clientside_callback(
         ClientsideFunction("tree", "wanted"), Output(WANTED, "data"),

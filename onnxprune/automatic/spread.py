@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,11 +29,13 @@ SURE = 0.05  # a smaller probability counts as a difference
 Row = dict[str, Any]
 
 
-def spread_rows(workspace: Workspace, root: int, metric: str | None = None) -> list[Row]:
+def spread_rows(
+    workspace: Workspace, root: int, metric: str | None = None, only: Collection[int] | None = None
+) -> list[Row]:
     """A row for every step of a tree that was repeated: how far the seeds spread.
 
     ``of``: the step; ``runs``: how many; ``mean``, ``std`` (n - 1), ``low``, ``high``; ``values``, ``seeds`` and
-    ``steps``: each of them. ``metric``: by default what the tree is judged by.
+    ``steps``: each of them. ``metric``: by default what the tree is judged by. ``only``: of these repeats.
     """
     steps = [step for step in workspace.steps.all() if step.root == root]
     by_number = {step.number: step for step in steps}
@@ -41,7 +43,8 @@ def spread_rows(workspace: Workspace, root: int, metric: str | None = None) -> l
     metric = metric or main_metric(steps)
     repeats: dict[int, list[tuple[int, Row]]] = {}
     for number, found in documents_named(workspace, root, REPEAT).items():
-        if found["of"] in by_number and metric in by_number[number].metrics:
+        wanted = only is None or number in only
+        if wanted and found["of"] in by_number and metric in by_number[number].metrics:
             repeats.setdefault(found["of"], []).append((number, found))
     rows = []
     for of, entries in repeats.items():

@@ -11,9 +11,12 @@ from typing import Annotated
 import typer
 
 from onnxprune.cli import (
+    auto,
     bench,
     compare,
     demo,
+    draw,
+    estimate,
     evaluate,
     explain,
     finetune,
@@ -22,6 +25,7 @@ from onnxprune.cli import (
     jobs,
     plan,
     prune,
+    repeat,
     schedule,
     score,
     sensitivity,
@@ -68,8 +72,8 @@ def load_commands(application: typer.Typer) -> None:
 
 
 _COMMANDS = (
-    *(inspect, prune, plan, score, sensitivity, instability),
-    *(finetune, schedule, evaluate, compare, explain, bench, ws, jobs, suggest, demo),
+    *(inspect, draw, prune, plan, score, sensitivity, instability),
+    *(finetune, schedule, evaluate, compare, explain, bench, ws, auto, estimate, repeat, jobs, suggest, demo),
 )
 for _module in _COMMANDS:
     _module.register(app)

@@ -89,7 +89,7 @@ def run_repeat(
         rows = []
         for target, mine in zip(targets, made, strict=True):
             root = workspace.steps.get(target).root
-            rows += [row for row in spread_rows(workspace, root, steps=mine) if row["of"] == target]
+            rows += [row for row in spread_rows(workspace, root, only=mine) if row["of"] == target]
     _tell(rows, json)
 
 

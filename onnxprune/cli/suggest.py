@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,7 +29,7 @@ from onnxprune.guidance import (
 )
 from onnxprune.workspace.job import Job
 from onnxprune.workspace.jobs import Jobs
-from onnxprune.workspace.recording import Progress
+from onnxprune.workspace.recording import Progress, command_of
 from onnxprune.workspace.values import Cancelled, Entry
 from onnxprune.workspace.workspace import Workspace
 
@@ -180,6 +181,10 @@ def _tell(number: int, found: Sequence[Suggestion], known: Sequence[Preview], en
 
 
 def _tell_known(known: Sequence[Preview]) -> None:
+    """Ratios and thresholds; what suggestions come to stands beside them."""
+    known = [p for p in known if any("suggestion" not in recipe for recipe in p.recipes)]
+    if not known:
+        return
     rows = [
         (
             f"{p.removed} of {p.units}",
@@ -200,7 +205,7 @@ def _recipe(recipe: dict[str, Any]) -> str:
         return f"{recipe['criterion']} {recipe['ratio']:.0%}"
     if "threshold" in recipe:
         return f"{recipe['criterion']} below {recipe['threshold']:.3g}"
-    return f"suggestion ({recipe.get('suggestion', '')})"
+    return "a suggestion"
 
 
 def _tell_ahead(job: Job | None, *, on: bool) -> None:
@@ -233,8 +238,9 @@ def _action(one: Suggestion) -> str:
         return ""
     if one.kind == "measure":
         return f" `onnxprune suggest {one.action.step} --measure` measures it."
-    verb = {"fine-tune": "finetune"}.get(one.action.name, one.action.name)
-    return f" `onnxprune ws {verb} {one.action.step}` does it."
+    name, options = one.action.name, one.action.options
+    words = command_of({"fine-tune": "finetune"}.get(name, name), one.action.step, options)
+    return f" `{shlex.join(words)}` does it."
 
 
 def _document(

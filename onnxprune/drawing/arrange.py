@@ -34,7 +34,12 @@ class _Item:
 
 
 def arrange(
-    sketch: Sketch, width: float = 640.0, *, scale: float = 1.0, open_repeats: Collection[int] = (), collapse: bool | None = None
+    sketch: Sketch,
+    width: float = 640.0,
+    *,
+    scale: float = 1.0,
+    open_repeats: Collection[int] = (),
+    collapse: bool | None = None,
 ) -> Drawing:
     """A drawing of at most ``width`` pixels, as high as it needs to be. Linear in boxes and edges.
 
@@ -54,7 +59,10 @@ def arrange(
     natural = sum(wide) + GAP * scale * columns
     stretch = min(max(usable / max(natural, 1.0), 1.0), WIDEST)
     gap = GAP * scale * stretch
-    sizes = [(w if sketch.boxes[item.boxes[0]].kind == "join" else w * min(stretch, 1.6), h) for item, (w, h) in zip(items, sizes, strict=True)]
+    sizes = [
+        (w if sketch.boxes[item.boxes[0]].kind == "join" else w * min(stretch, 1.6), h)
+        for item, (w, h) in zip(items, sizes, strict=True)
+    ]
     wide = [0.0] * columns
     for rank, (box_width, _) in zip(ranks, sizes, strict=True):
         wide[rank] = max(wide[rank], box_width)
@@ -92,7 +100,9 @@ def _items(sketch: Sketch, shut: Sequence[int]) -> tuple[list[_Item], list[tuple
             new[box.id] = len(items)
             items.append(_Item(together, number))
         else:
-            inside = next((i for i, r in enumerate(sketch.repeats) if r.copies[0][0] <= box.id <= r.copies[-1][-1]), None)
+            inside = next(
+                (i for i, r in enumerate(sketch.repeats) if r.copies[0][0] <= box.id <= r.copies[-1][-1]), None
+            )
             new[box.id] = len(items)
             items.append(_Item((box.id,), inside))
     found: dict[tuple[int, int], bool] = {}
@@ -186,7 +196,12 @@ def _sizes(sketch: Sketch, items: Sequence[_Item], scale: float) -> list[tuple[f
 
 
 def _lines(
-    wide: Sequence[float], gap: float, usable: float, ranks: Sequence[int], edges: Sequence[tuple[int, int, bool]], items: Sequence[_Item]
+    wide: Sequence[float],
+    gap: float,
+    usable: float,
+    ranks: Sequence[int],
+    edges: Sequence[tuple[int, int, bool]],
+    items: Sequence[_Item],
 ) -> tuple[list[int], list[float]]:
     """Line of each column, and its centre within the line."""
     crossing = [0] * (len(wide) + 1)  # tensors that cross from the columns before a column to it or behind it
@@ -274,4 +289,3 @@ def _brackets(sketch: Sketch, placed: Sequence[Placed]) -> list[Bracket]:
 
 def _opened(places: Sequence[Placed], sketch: Sketch) -> bool:
     return len(sketch.boxes) > COLLAPSE and len(places) > 0
-

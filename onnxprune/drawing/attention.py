@@ -114,9 +114,7 @@ def _path(flow: Flow, first: int, last: int) -> set[int] | None:
     return path
 
 
-def _whole(
-    flow: Flow, core: set[int], operands: Iterable[str], last: int, taken: set[int]
-) -> Attending | None:
+def _whole(flow: Flow, core: set[int], operands: Iterable[str], last: int, taken: set[int]) -> Attending | None:
     """The core with its projections, where nothing of it is read elsewhere."""
     sites, stack = set(core), [flow.maker.get(tensor) for tensor in operands]
     while stack:

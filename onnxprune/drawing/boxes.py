@@ -104,7 +104,9 @@ class _Making:
             sites = [self.flow.sites[n] for n in cluster.sites]
             made = {tensor for site in sites for tensor in site.makes}
             sources = {self._origin(tensor, origin) for site in sites for tensor in site.reads if tensor not in made}
-            heavy = cluster.role in ("layer", "recurrent", "attention") or any(self.weights.get(s.number) for s in sites)
+            heavy = cluster.role in ("layer", "recurrent", "attention") or any(
+                self.weights.get(s.number) for s in sites
+            )
             if not heavy and len(sources) == 1 and None not in sources:
                 found[number] = next(str(name) for name in sources)
                 origin.update(dict.fromkeys(made, found[number]))
@@ -228,7 +230,13 @@ class _Making:
         strides = [s for s in node.attrs.get("strides", ()) if s > 1]
         grouped = int(node.attrs.get("group", 1))
         deep = grouped > 1 and bool(weight) and grouped == (weight or (0,))[0]
-        word = "transposed convolution" if node.op == "ConvTranspose" else "depthwise convolution" if deep else "convolution"
+        word = (
+            "transposed convolution"
+            if node.op == "ConvTranspose"
+            else "depthwise convolution"
+            if deep
+            else "convolution"
+        )
         parts = [f"{word} {'×'.join(map(str, size))}".rstrip()]
         parts += [f"stride {max(strides)}"] if strides else []
         parts += [f"{grouped} groups"] if grouped > 1 and not deep else []
@@ -263,13 +271,19 @@ class _Making:
         if groups and kind not in ("join", "normalisation", "pooling", "activation"):
             words = {"recurrent": "cells", "convolution": "filters", "depthwise": "filters", "linear": "neurons"}
             word = self.kinds[groups[0]]
-            return sum(self.units[name] for name in groups), words.get(kind, word) if word in ("channels", "neurons") else word
+            return sum(self.units[name] for name in groups), words.get(kind, word) if word in (
+                "channels",
+                "neurons",
+            ) else word
         if not shape or kind not in ("convolution", "depthwise", "linear", "recurrent", "embedding"):
             return None, ""
         if kind == "recurrent":
             return int(head.node.attrs.get("hidden_size", shape[-1])), "cells"
         channels = shape[1] if first and len(shape) > 1 else shape[-1]
-        return channels, "filters" if kind in ("convolution", "depthwise") else "outputs" if kind == "linear" else "channels"
+        return channels, "filters" if kind in (
+            "convolution",
+            "depthwise",
+        ) else "outputs" if kind == "linear" else "channels"
 
     def _channels_first(self, kind: str, head: Site, shape: tuple[int, ...] | None, before: Sequence[bool]) -> bool:
         if kind in ("convolution", "depthwise"):
@@ -326,7 +340,9 @@ def _ordered(boxes: Sequence[Box], edges: Sequence[Edge], last_sites: Sequence[i
     order = sorted(boxes, key=key)
     new = {box.id: i for i, box in enumerate(order)}
     named = tuple(_renumbered(box, new[box.id]) for box in order)
-    moved = sorted((Edge(new[e.source], new[e.target], e.shape, e.side) for e in edges), key=lambda e: (e.target, e.source))
+    moved = sorted(
+        (Edge(new[e.source], new[e.target], e.shape, e.side) for e in edges), key=lambda e: (e.target, e.source)
+    )
     return Sketch(named, tuple(moved), repeats_of(named, moved))
 
 

@@ -80,7 +80,9 @@ def flow_of(graph: Graph) -> Flow:
         formal = {name for node in nodes for body in node.bodies.values() for name in body.inputs}
         read = [i for node in nodes for i in _values_read(node) if i in alive and i not in made and i not in formal]
         if nodes[0].bodies:
-            read += [o for node in nodes for b in node.bodies.values() for o in b.outputs if o in alive and o not in made]
+            read += [
+                o for node in nodes for b in node.bodies.values() for o in b.outputs if o in alive and o not in made
+            ]
         looks_up = _looks_up(graph, nodes[0], alive)
         sites.append(
             Site(

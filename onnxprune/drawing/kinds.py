@@ -7,7 +7,17 @@ from collections.abc import Sequence
 from onnxprune.nodes import Node
 from onnxprune.ops import rule_for
 
-__all__ = ["ACTIVATIONS", "ATTENTION", "CHANNEL_NORMS", "JOINS", "NORMS", "PLUMBING", "RECURRENT", "class_of", "is_layer"]
+__all__ = [
+    "ACTIVATIONS",
+    "ATTENTION",
+    "CHANNEL_NORMS",
+    "JOINS",
+    "NORMS",
+    "PLUMBING",
+    "RECURRENT",
+    "class_of",
+    "is_layer",
+]
 
 PLUMBING = frozenset(
     "Identity Reshape Flatten Squeeze Unsqueeze Transpose Cast CastLike Expand Dropout Shape Size Slice Split Gather "

@@ -82,7 +82,7 @@ def of_latency(sketch: Sketch, coupling: Coupling, table: LatencyTable | None = 
 
     Empty where nothing was.
     """
-    rates, macs = (known_rates(coupling) if table is None else (table.rates, table.macs))
+    rates, macs = known_rates(coupling) if table is None else (table.rates, table.macs)
     return of_rates(sketch, macs, rates, "estimated")
 
 
@@ -102,7 +102,10 @@ def ramp(overlay: Overlay, colours: Sequence[str] = RAMP) -> dict[int, str]:
     if not overlay.values:
         return {}
     low, high = min(0.0, *overlay.values.values()), max(overlay.values.values())
-    return {box: _mixed(colours, (value - low) / (high - low) if high > low else 0.0) for box, value in overlay.values.items()}
+    return {
+        box: _mixed(colours, (value - low) / (high - low) if high > low else 0.0)
+        for box, value in overlay.values.items()
+    }
 
 
 def _mixed(colours: Sequence[str], share: float) -> str:

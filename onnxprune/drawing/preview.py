@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from math import prod
 
@@ -113,16 +113,25 @@ def _words(group: Group, wanted: Ints, rows: list[PreviewRow], parameters: int) 
     name = group.name.removesuffix(f" ({group.kind})")
     head = f"Removing {singular(group.kind) if wanted.size == 1 else group.kind} {listed} of {name}"
     own = next((row.layer for row in rows if row.role == "produces"), name)
-    roles: Mapping[str, dict[str, None]] = defaultdict(dict)
+    roles: dict[str, dict[str, None]] = defaultdict(dict)
     for row in rows:
         if row.layer != own:
             roles[row.role][row.layer] = None
+    roles["goes along"] = {layer: None for layer in roles["goes along"] if layer not in roles["produces"]}
     texts = [
         f"{phrase} {_some(tuple(roles[role]))}"
-        for role, phrase in (("produces", "the same units of"), ("goes along", "their entries in"), ("reads", "inputs of"))
+        for role, phrase in (
+            ("produces", f"the same {group.kind} of"),
+            ("goes along", "entries of"),
+            ("reads", "inputs of"),
+        )
         if roles[role]
     ]
-    also = f" also removes {' and '.join([', '.join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)}" if texts else " touches no other layer"
+    also = (
+        f" also removes {' and '.join([', '.join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)}"
+        if texts
+        else " touches no other layer"
+    )
     return f"{head}{also}: {parameters:,} parameters in all."
 
 

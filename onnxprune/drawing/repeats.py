@@ -41,7 +41,9 @@ def repeats_of(boxes: Sequence[Box], edges: Sequence[Edge]) -> tuple[Repeat, ...
         if best is None or boxes[at].kind == "end":
             at += 1
             continue
-        found.append(Repeat(tuple(tuple(range(at + i * best.period, at + (i + 1) * best.period)) for i in range(best.count))))
+        found.append(
+            Repeat(tuple(tuple(range(at + i * best.period, at + (i + 1) * best.period)) for i in range(best.count)))
+        )
         at += best.period * best.count
     return tuple(found)
 

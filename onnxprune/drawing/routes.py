@@ -76,7 +76,9 @@ def route_all(
             after = next(rank for rank in range(ranks[source] + 1, ranks[target]) if (rank, lanes[source]) in occupied)
             points = _arc(a, b, levels[number], lines, width, gap, ends_line=row_of[after] != a.row)
         else:
-            points = _direct(a, b, lanes[source], lanes[target], ranks[source], ranks[target], occupied, lines, width, gap)
+            points = _direct(
+                a, b, lanes[source], lanes[target], ranks[source], ranks[target], occupied, lines, width, gap
+            )
         found.append(Route(a.id, b.id, tuple(points), side))
     return found
 

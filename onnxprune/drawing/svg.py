@@ -49,7 +49,9 @@ def svg(drawing: Drawing, marks: Marks | None = None, *, dark: bool = False, leg
     """The drawing as one SVG element, XML that is well formed whatever the names hold."""
     marks, colours = marks or Marks(), DARK if dark else LIGHT
     fills = DARK_COLOURS if dark else COLOURS
-    kinds = [kind for kind in KINDS if kind not in ("end", "join") and any(b.kind == kind for b in drawing.sketch.boxes)]
+    kinds = [
+        kind for kind in KINDS if kind not in ("end", "join") and any(b.kind == kind for b in drawing.sketch.boxes)
+    ]
     rows = _legend_rows(kinds, drawing.width) if legend else []
     height = drawing.height + LEGEND * len(rows) + (LEGEND if marks.note or any(marks.gone.values()) else 0)
     parts = [
@@ -236,7 +238,12 @@ def _text(x: float, y: float, text: str, size: float, fill: str, *, anchor: str 
 
 def _x(text: str) -> str:
     """Escaped, without the control characters that XML forbids."""
-    return escape("".join(c if c in "\n\t" or ord(c) >= 32 and c not in "\ufffe\uffff" and not 0xD800 <= ord(c) < 0xE000 else "�" for c in text))  # noqa: PLR2004, E501
+    return escape(
+        "".join(
+            c if c in "\n\t" or ord(c) >= 32 and c not in "\ufffe\uffff" and not 0xD800 <= ord(c) < 0xE000 else "�"
+            for c in text
+        )
+    )  # noqa: PLR2004, E501
 
 
 def _n(value: float) -> str:

@@ -8,6 +8,7 @@
     ├── headroom     groups that can lose more, by the sensitivity scan
     ├── rounding     what a few units more or less do to the latency
     ├── shares       where the parameters and MACs are
+    ├── ahead        the largest ratio that was tried out and holds
     └── hints        what the history of a step calls for
     speculate      likely next plans, measured on some samples while nothing else runs
     ├── preview      one plan: what is left of the model, and how good it is

@@ -51,7 +51,8 @@ def effect_of(
     if isinstance(what, Plan):
         if what.weights:
             return None
-        exact = [p for p in previews(workspace, step, **options) if p.plan == units_key(what.units)]
+        key = units_key(what.units, str(what.recipe.get("recover", "")))
+        exact = [p for p in previews(workspace, step, **options) if p.plan == key]
     elif not 0 <= what < 1:
         raise OptionError(f"ratio: got {what}, expected 0 to below 1", "It is the share of units that go.")
     else:

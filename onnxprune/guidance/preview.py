@@ -42,7 +42,8 @@ class Preview:
     """One plan, measured. ``plan``: its key (`units_key`); ``removed`` of ``units`` go, ``groups`` says from where.
 
     ``value`` of ``metric`` on ``samples`` samples, ``baseline`` with nothing removed. ``parameters``, ``macs``,
-    ``file_bytes``: of what is left. ``recipes``: what it came of ({"criterion", "ratio"}, {"criterion", "threshold"}).
+    ``file_bytes``: of what is left, without the plan that a step has in its metadata. ``recipes``: what it came of
+    ({"criterion", "ratio"}, {"criterion", "threshold"}).
     """
 
     plan: str

@@ -154,9 +154,9 @@ def _under_way(workspace: Workspace, step: int, options: Options, recipes: Seque
     for job in Jobs(workspace.database).all(OPEN):
         here = dict(job.options)
         planned = here.pop("recipes", [])
-        if (job.action, job.step, here) == (ACTION, step, dict(options)) and not job.cancel:
-            if all(recipe in planned for recipe in recipes):
-                return job
+        same = (job.action, job.step, here) == (ACTION, step, dict(options)) and not job.cancel
+        if same and all(recipe in planned for recipe in recipes):
+            return job
     return None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from onnxprune.errors import OnnxPruneError, OptionError, WorkspaceError
+from onnxprune.guidance.ahead import ahead
 from onnxprune.guidance.asked import COUPLING, RUNNING
 from onnxprune.guidance.headroom import headroom
 from onnxprune.guidance.hints import hints
@@ -44,7 +45,7 @@ NEEDED: Mapping[str, str] = {
 NEEDS_DATA = ("activity", "instability", "scan")
 
 Maker = Callable[[Subject, Mapping[str, Preview], float], Iterator[Suggestion]]
-MAKERS: tuple[Maker, ...] = (idle, unstable, headroom, rounding, shares)
+MAKERS: tuple[Maker, ...] = (idle, unstable, headroom, rounding, shares, ahead)
 
 
 def suggest(
@@ -96,7 +97,7 @@ def accept(workspace: Workspace, step: int, suggestion: Suggestion) -> list[Entr
 
 def missing(workspace: Workspace, step: int, **options: Any) -> tuple[str, ...]:
     """What was not measured of a step yet, of NEEDED, and can be. Raises as `suggest` does, but loads no model."""
-    given = {name: value for name, value in options.items() if name in ("data", "seed", *COUPLING)}
+    given = {name: value for name, value in options.items() if name in ("data", "seed", *COUPLING, *RUNNING)}
     there = workspace.dataset_name(step, given.get("data")) is not None
     readers: Mapping[str, Callable[..., object]] = {
         "activity": kept_activity, "instability": kept_instability, "scan": kept_scan, "latency": kept_latency,
@@ -176,8 +177,8 @@ def _missing(about: Subject) -> Iterator[Suggestion]:
         reason = "No unit of this model can be removed; `onnxprune inspect` says why."
         yield Suggestion("measure", "Nothing can be removed", reason, 0.0)
         return
-    for kind in missing(about.workspace, number, **about.options):
-        options = {name: value for name, value in about.options.items() if value is not None}
+    options = {**about.options, **about.running}
+    for kind in missing(about.workspace, number, **options):
         reason = f"It would tell {NEEDED[kind]}."
         action = Action(kind, number, options)
         yield Suggestion("measure", f"Measure: {kind}", reason, 0.05, action=action)

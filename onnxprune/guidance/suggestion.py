@@ -69,7 +69,8 @@ class Action:
 class Suggestion:
     """One thing to do next.
 
-    ``kind``: "dead", "constant", "twin", "unstable", "headroom", "rounding", "share", "history" or "measure".
+    ``kind``: "dead", "constant", "twin", "unstable", "headroom", "rounding", "share", "ahead", "history" or
+    "measure".
     ``units``: group -> units that go. ``edits``: entries of a draft that accept it; ``action``: what to do where it is
     no edit. ``confidence``: how sure it is that accepting it does no harm, 0 to 1. ``worth``: what suggestions are
     ranked by, confidence x (1/4 + the largest share of a cost that is saved).

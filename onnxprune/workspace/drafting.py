@@ -79,6 +79,13 @@ class DraftState:
     notes: tuple[str, ...] = ()
 
     @property
+    def empty(self) -> bool:
+        """Whether nothing was said, or nothing that counts any longer."""
+        marks = (self.gone, self.restored, self.automatic)
+        plain = not any(mask.any() for masks in marks for mask in masks.values())
+        return plain and self.threshold is None and not (self.locked or self.shares or self.weights)
+
+    @property
     def units(self) -> int:
         """How many go."""
         return sum(int(mask.sum()) for mask in self.gone.values())

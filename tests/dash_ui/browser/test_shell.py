@@ -354,7 +354,7 @@ def test_a_folder_without_models(page: Page, open_page: Open, bare: Path, small:
 def test_a_server_that_is_lost_and_comes_back(
     page: Page, open_page: Open, serve: Callable[..., Served], small: Path, views: list[View], watched: Watched, shot: Shot
 ) -> None:
-    watched.allowed.append("ERR_CONNECTION_REFUSED")
+    watched.allowed += ["ERR_CONNECTION_REFUSED", "the server did not respond"]
     served = open_page(small, views=views)
     expect(page.locator("#tree-now")).to_be_visible()
     served.server.stop()
