@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import html
+import logging
 import secrets
 import socket
 import threading
@@ -31,7 +32,7 @@ __all__ = ["PORT", "Guarded", "Server", "listen"]
 
 PORT = 8050
 TRIES = 100  # ports after a taken one that are tried
-THREADS = 6
+THREADS = 8
 BUFFER = 64 << 20  # bytes of an answer that are held in memory; Waitress stops taking more at 16 MiB
 WAKE = 0.5  # seconds between two looks whether to stop
 
@@ -111,6 +112,7 @@ class Server:
             channel_timeout=300, outbuf_overflow=BUFFER,
         )  # fmt: skip
         self._server.channel_class = _channel(self.gate)
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a page asks for several things at once
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 

@@ -84,9 +84,8 @@ def plot(name: str, label: str) -> html.Div:
 def choice(name: str, label: str, options: Mapping[str, str], value: str) -> html.Div:
     """A few options side by side, of which one holds. ``label``: what they choose, for those who cannot see them."""
     found = dcc.RadioItems(
-        id=name, options=[{"label": text, "value": key} for key, text in options.items()], value=value, inline=True,
-        labelClassName="stat-option",
-    )  # fmt: skip
+        id=name, options=[{"label": text, "value": key} for key, text in options.items()], value=value, inline=True
+    )
     return html.Div(found, className="stat-choice", role="radiogroup", **{"aria-label": label})
 
 
@@ -110,7 +109,7 @@ def table(name: str, columns: Sequence[Mapping[str, Any]], *, file: str, height:
     """A table that sorts, filters, and writes itself to ``file``.csv."""
     return dash_ag_grid.AgGrid(
         id=name, columnDefs=list(columns), rowData=[], className="stat-table", style={"height": height},
-        defaultColDef={"sortable": True, "filter": True, "resizable": True, "minWidth": 64, "flex": 1},
+        defaultColDef={"sortable": True, "resizable": True, "minWidth": 72, "flex": 1},
         csvExportParams={"fileName": f"{file}.csv"},
         dashGridOptions={
             "rowHeight": 26, "headerHeight": 28, "animateRows": False, "suppressCellFocus": False,

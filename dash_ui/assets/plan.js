@@ -4,7 +4,6 @@
 (() => {
   "use strict";
   const STEPS = 2000; // places of the slider
-  const SLOW = 2000; // so many bubbles without WebGL take too long to be drawn anew; the canvas alone shows what goes
   const REMOVED = 1;
   const RESTORED = 2;
   const S = {
@@ -135,18 +134,87 @@
         const y = here.y(units.y[i]);
         const r = units.sizes[i] / 2 + 0.6;
         const k = r * 0.68;
-        pen.moveTo(x + r, y);
-        pen.arc(x, y, r, 0, 6.2832);
+        if (!units.canvas) {
+          pen.moveTo(x + r, y);
+          pen.arc(x, y, r, 0, 6.2832);
+        }
         pen.moveTo(x - k, y - k);
         pen.lineTo(x + k, y + k);
         pen.moveTo(x - k, y + k);
         pen.lineTo(x + k, y - k);
       }
       pen.strokeStyle = css("--gone");
-      pen.lineWidth = 1.2;
+      pen.lineWidth = units.canvas ? 0.8 : 1.2; // thousands of rings would hide the colours
       pen.stroke();
     }
     pen.restore();
+  };
+
+  // The bubbles themselves, where they are too many to be elements of the plot.
+  const under = () => {
+    const frame = $("plan-graph").parentElement;
+    const [pen] = canvasOf(frame, "plan-under");
+    const here = axis();
+    const { units } = S;
+    if (!here || !units.drawn || !units.canvas) return;
+    pen.save();
+    pen.beginPath();
+    pen.rect(here.l, here.t, here.w, here.h);
+    pen.clip();
+    pen.globalAlpha = 0.72;
+    for (const group of units.groups) {
+      pen.fillStyle = group.colour;
+      pen.beginPath();
+      for (let i = group.start; i < group.start + group.units; i++) {
+        const x = here.l + here.part(units.drawn[i]) * here.w;
+        if (x < here.l - 12 || x > here.l + here.w + 12) continue;
+        const y = here.y(units.y[i]);
+        pen.moveTo(x + units.sizes[i] / 2, y);
+        pen.arc(x, y, units.sizes[i] / 2, 0, 6.2832);
+      }
+      pen.fill();
+    }
+    pen.restore();
+  };
+
+  // The nearest bubble to a place of the page, within reach.
+  const nearest = (event) => {
+    const here = axis();
+    const box = $("plan-graph").parentElement.getBoundingClientRect();
+    const x = event.clientX - box.left;
+    const y = event.clientY - box.top;
+    if (!here || x < here.l || x > here.l + here.w || y < here.t || y > here.t + here.h) return -1;
+    let best = -1;
+    let least = 81;
+    for (let i = 0; i < S.units.size; i++) {
+      const dx = here.l + here.part(S.units.drawn[i]) * here.w - x;
+      if (dx > 9 || dx < -9) continue;
+      const dy = here.y(S.units.y[i]) - y;
+      const distance = dx * dx + dy * dy;
+      if (distance < least) [best, least] = [i, distance];
+    }
+    return best;
+  };
+
+  const unitWords = (unit) => {
+    const { units } = S;
+    const group = units.groups[groupOf(unit)];
+    const parts = [`${group.name} · ${group.noun} ${unit - group.start}`];
+    if (units.x !== null && units.x[unit] !== null) parts.push(`${units.criterion} ${units.x[unit].toPrecision(4)}`);
+    if (units.instability) parts.push(`instability ${units.instability[unit].toPrecision(3)} ranks`);
+    parts.push(`${number(units.parameters[unit])} parameters`);
+    const hand = ["", ", by hand", ", by hand"][S.hand[unit]];
+    parts.push((S.gone[unit] ? "goes" : "stays") + hand);
+    return parts.join(", ");
+  };
+
+  const tell = (tip, frame, event, unit) => {
+    tip.hidden = unit === undefined || unit < 0;
+    if (tip.hidden) return;
+    tip.textContent = unitWords(unit);
+    const box = frame.getBoundingClientRect();
+    tip.style.left = `${Math.max(Math.min(event.clientX - box.left + 12, box.width - tip.offsetWidth), 0)}px`;
+    tip.style.top = `${event.clientY - box.top + 16}px`;
   };
 
   // The line and the slider below it stand at the same place of the axis.
@@ -216,10 +284,10 @@
   };
 
   const side = (count, width, height) => {
-    for (let pixels = 26; pixels > 6; pixels--) {
+    for (let pixels = 26; pixels > 2; pixels--) {
       if (Math.floor(width / pixels) * Math.floor(height / pixels) >= count) return pixels;
     }
-    return 6;
+    return 2;
   };
 
   const circles = (gone, total) => {
@@ -246,8 +314,12 @@
         const place = S.boxes.units.length;
         const x = ((place % columns) + 0.5) * step;
         const y = (Math.floor(place / columns) + 0.5) * step;
-        pen.moveTo(x + step * 0.44, y);
-        pen.arc(x, y, step * 0.44, 0, 6.2832);
+        if (step < 6) {
+          pen.rect(x - step * 0.4, y - step * 0.4, step * 0.8, step * 0.8);
+        } else {
+          pen.moveTo(x + step * 0.44, y);
+          pen.arc(x, y, step * 0.44, 0, 6.2832);
+        }
         S.boxes.units.push(i);
       }
       pen.fill();
@@ -353,7 +425,7 @@
   const settle = () => {
     const graph = plot();
     if (!graph || !graph.data || graph.data.length < 2 || !S.units || !S.gone || S.dragging || !S.units.drawn) return;
-    if (!S.units.webgl && S.units.size > SLOW) return;
+    if (S.units.canvas) return; // the canvas alone shows what goes
     const key = `${S.units.stamp}|${S.draft.revision}|${S.nonce}`;
     if (S.settled === key && graph.data[1]._stamp === key) return;
     const x = [];
@@ -377,7 +449,7 @@
   const unsettle = () => {
     const graph = plot();
     S.settled = "";
-    if (!graph || !graph.data || graph.data.length < 2 || (!S.units.webgl && S.units.size > SLOW)) return;
+    if (!graph || !graph.data || graph.data.length < 2 || S.units.canvas) return;
     graph.data[1]._stamp = "";
     window.Plotly.update(graph, { x: [[]], y: [[]], "marker.size": [[]] }, { shapes: [] }, [1]);
   };
@@ -448,6 +520,14 @@
     send({ group: group.name, [verb]: [unit - group.start], view: "plan" });
   };
 
+  // A double click does what a click does.
+  const toggleOnce = (unit) => {
+    const now = performance.now();
+    const [when, which] = S.clicked;
+    S.clicked = [now, unit];
+    if (which !== unit || now - when >= 450) toggle(unit);
+  };
+
   const groupOf = (unit) => S.units.groups.findIndex((group) => unit < group.start + group.units);
 
   // Listening ------------------------------------------------------------------------------------------------------
@@ -465,22 +545,49 @@
       graph._plan = true;
       graph.on("plotly_click", (event) => {
         const point = event.points && event.points[0];
-        if (!point || point.curveNumber !== 0) return;
-        const now = performance.now();
-        const [when, which] = S.clicked;
-        S.clicked = [now, point.pointNumber];
-        if (which === point.pointNumber && now - when < 450) return; // the second half of a double click
-        toggle(point.pointNumber);
+        if (!point || point.curveNumber !== 0 || S.units.canvas) return;
+        toggleOnce(point.pointNumber);
       });
       graph.on("plotly_afterplot", () => {
         line();
+        under();
         if (S.gone && S.gone.length === S.units.size) overlay(S.gone);
         if (graph.data[1] && graph.data[1]._stamp === undefined) settle();
       });
+      graph.on("plotly_beforeexport", () => {
+        if (!S.units.canvas) return;
+        const frame = $("plan-graph").parentElement;
+        const [pen, width, height] = canvasOf(frame, "plan-shot");
+        for (const name of ["plan-under", "plan-over"]) pen.drawImage(frame.querySelector(`canvas.${name}`), 0, 0, width, height);
+        const { l, t, w, h } = graph._fullLayout._size;
+        graph.layout.images = [{
+          source: pen.canvas.toDataURL(), xref: "paper", yref: "paper", x: -l / w, y: 1 + t / h, sizex: width / w, sizey: height / h,
+          sizing: "stretch", layer: "above",
+        }];
+        pen.clearRect(0, 0, width, height);
+      });
+      graph.on("plotly_afterexport", () => { delete graph.layout.images; });
       graph.on("plotly_relayouting", () => {
         line();
+        under();
         if (S.gone) overlay(S.gone);
       });
+    }
+    const stage = $("plan-stage");
+    if (!stage._plan) {
+      stage._plan = true;
+      let from = null;
+      stage.addEventListener("pointermove", (event) => {
+        if (S.units.canvas && !S.dragging && event.buttons === 0) tell($("plan-unit"), stage, event, nearest(event));
+      });
+      stage.addEventListener("pointerleave", () => { $("plan-unit").hidden = true; });
+      stage.addEventListener("pointerdown", (event) => { from = [event.clientX, event.clientY]; }, true);
+      stage.addEventListener("pointerup", (event) => {
+        if (!S.units.canvas || S.dragging || from === null || event.target.closest(".modebar, .plan-line")) return;
+        if (Math.hypot(event.clientX - from[0], event.clientY - from[1]) > 3) return;
+        const unit = nearest(event);
+        if (unit >= 0) toggleOnce(unit);
+      }, true);
     }
     const slider = $("plan-range");
     if (!slider || slider._plan) return;
@@ -522,17 +629,7 @@
       if (unit !== undefined) toggle(unit);
     });
     dots.addEventListener("pointermove", (event) => {
-      const unit = hit(event);
-      const tip = $("plan-tip");
-      tip.hidden = unit === undefined;
-      if (unit === undefined) return;
-      const group = S.units.groups[groupOf(unit)];
-      const score = S.units.x === null || S.units.x[unit] === null ? "" : `, ${S.units.criterion} ${S.units.x[unit].toPrecision(3)}`;
-      const hand = S.hand[unit] === REMOVED ? ", by hand" : "";
-      tip.textContent = `${group.name} · ${group.noun} ${unit - group.start}${score}${hand} · click: it stays`;
-      const box = dots.getBoundingClientRect();
-      tip.style.left = `${Math.min(event.clientX - box.left + 12, Math.max(box.width - 260, 0))}px`;
-      tip.style.top = `${event.clientY - box.top + 16}px`;
+      tell($("plan-tip"), dots, event, hit(event));
     });
     dots.addEventListener("pointerleave", () => { $("plan-tip").hidden = true; });
     $("plan-tools").addEventListener("click", (event) => {
@@ -621,15 +718,6 @@
     });
   };
 
-  // Whether the browser draws with the graphics card, asked once.
-  const webgl = () => {
-    try {
-      return Boolean(document.createElement("canvas").getContext("webgl2") || document.createElement("canvas").getContext("webgl"));
-    } catch (error) {
-      return false;
-    }
-  };
-
   // Callbacks ------------------------------------------------------------------------------------------------------
 
   const received = (units, draft, selection) => {
@@ -657,6 +745,7 @@
     offer();
     $("plan-notes").textContent = [...(draft.other ? [`threshold of the draft: ${draft.other}`] : []), ...draft.notes].join(" · ");
     draw();
+    under();
     S.nonce += 1;
     settle();
     requestAnimationFrame(() => { listen(); line(); settle(); });
@@ -675,5 +764,5 @@
     return window.dash_clientside.no_update;
   };
 
-  window.dash_clientside = Object.assign({}, window.dash_clientside, { plan: { received, foreseen, webgl, choose, state: S } });
+  window.dash_clientside = Object.assign({}, window.dash_clientside, { plan: { received, foreseen, choose, state: S } });
 })();

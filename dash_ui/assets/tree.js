@@ -13,7 +13,9 @@
     const place = meta.places[String(now.selection.step)], [low, high] = meta.ranges.x;
     if (!now.near || !place || high - low < AROUND) return meta.ranges;
     const middle = Math.min(Math.max(place[0], low + AROUND / 2), high - AROUND / 2);
-    return { x: [middle - AROUND / 2, middle + AROUND / 2], y: meta.ranges.y };
+    const [bottom, top] = meta.ranges.y, part = (top - bottom) * 0.3;
+    const level = Math.min(Math.max(place[1], bottom + part), top - part);
+    return { x: [middle - AROUND / 2, middle + AROUND / 2], y: [level - part, level + part] };
   }
 
   /* What is seen at the moment: ranges, and pixels of the plot. */
@@ -24,6 +26,7 @@
     const height = full && full.yaxis ? full.yaxis._length : Math.max(200, (box ? box.clientHeight : 500) - 20);
     const x = now.zoomed && full ? full.xaxis.range : now.ranges.x;
     const y = now.zoomed && full ? full.yaxis.range : now.ranges.y;
+    now.room = [width, height];
     return { across: (x[1] - x[0]) / width, up: (y[1] - y[0]) / height };
   }
 
@@ -44,7 +47,7 @@
   }
 
   /* The figure for the browser: the server's, with bars for this zoom, outlines, and what the filter leaves. */
-  function draw(base, selection, relayout, filter, fit) {
+  function draw(base, selection, relayout, room, filter, fit) {
     if (!base || !base.layout) return window.dash_clientside.no_update;
     const triggered = (window.dash_clientside.callback_context.triggered || []).map((t) => t.prop_id);
     const meta = base.layout.meta, traces = meta.traces;
@@ -92,10 +95,18 @@
     outline("other", now.selection.other, 8);
     outline("halo", now.selection.step, 10);
     outline("selected", now.selection.step, 6);
-    requestAnimationFrame(() => { attach(0); place(); });
+    requestAnimationFrame(() => { attach(0); if (plot() && plot()._fullLayout) settled(); });
     const layout = { ...base.layout, uirevision: `${base.layout.uirevision}-${fit || 0}` };
     layout.xaxis = { ...layout.xaxis, range: now.ranges.x };
+    layout.yaxis = { ...layout.yaxis, range: now.ranges.y };
     return { data, layout };
+  }
+
+  /* Labels and a new size of the panel change the room: what is placed in pixels is placed again. */
+  function settled() {
+    const full = plot()._fullLayout, size = full.xaxis && [full.xaxis._length, full.yaxis._length];
+    if (size && now.room && size.some((value, k) => Math.abs(value - now.room[k]) > 1)) tell("tree-room", size);
+    place();
   }
 
   function select(step, compare) {
@@ -117,6 +128,7 @@
       const point = event.points && event.points.find((p) => p.customdata !== undefined);
       if (point) select(point.customdata, event.event && event.event.shiftKey);
     });
+    gd.on("plotly_afterplot", settled);
     gd.on("plotly_relayout", place);
     gd.on("plotly_relayouting", place);
   }
@@ -231,7 +243,7 @@
 
   document.addEventListener("pointerdown", (event) => {
     const knob = event.target.closest && event.target.closest("#tree-estimator-knob");
-    if (!whole || !now.points) return;
+    if (!knob || !now.points) return;
     event.preventDefault();
     knob.focus();
     knob.setPointerCapture(event.pointerId);

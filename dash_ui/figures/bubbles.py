@@ -10,9 +10,9 @@ from dash_ui.figures.layers import layer_colours
 from dash_ui.rows.units import SCALE_WORDS, Units
 from dash_ui.theme import Theme, finish
 
-__all__ = ["IN_PLAN", "WEBGL_FROM", "bubbles", "drawn_at", "lanes", "sizes"]
+__all__ = ["DRAWN_UP_TO", "IN_PLAN", "bubbles", "drawn_at", "lanes", "sizes"]
 
-WEBGL_FROM = 2000  # bubbles; more than that are drawn by the graphics card
+DRAWN_UP_TO = 2000  # bubbles that are elements of the plot; more of them are drawn on a canvas
 IN_PLAN = 1  # the trace of what goes, which the browser fills
 GOLDEN = 0.6180339887498949  # steps of this part of a lane never come near each other
 LANE = 0.72  # of the height of a lane is used
@@ -29,7 +29,7 @@ def lanes(units: Units) -> Floats:
 
 def sizes(units: Units) -> Floats:
     """Diameters in pixels: the area grows with the instability; all alike where none was measured."""
-    many = units.index.size > WEBGL_FROM
+    many = units.index.size > DRAWN_UP_TO
     least, most = (3.0, 11.0) if many else (5.0, 20.0)
     found = units.instability
     if found is None or not np.isfinite(found).any() or np.nanmax(found) <= 0:
@@ -46,33 +46,21 @@ def drawn_at(units: Units, *, log: bool) -> Floats:
     return np.where(units.x > 0, units.x, (positive.min() if positive.size else 1.0) / 10)
 
 
-def bubbles(units: Units, theme: Theme, *, log: bool = False, webgl: bool = True) -> go.Figure:
+def bubbles(units: Units, theme: Theme, *, log: bool = False) -> go.Figure:
     """The plot without a threshold: the browser draws that, and what goes, as trace IN_PLAN.
 
-    ``webgl``: whether the browser has it; without it many bubbles are slower to zoom.
+    Of more than DRAWN_UP_TO units it holds the corners alone, invisible, and the browser draws them on a canvas: SVG is
+    too slow for them, and WebGL traces make functions of text, which the page's security policy forbids.
     """
-    colours = layer_colours(theme, len(units.groups))
-    kind = go.Scattergl if webgl and units.index.size > WEBGL_FROM else go.Scatter
-    size = sizes(units)
     figure = go.Figure()
-    figure.add_trace(
-        kind(
-            x=drawn_at(units, log=log), y=lanes(units), mode="markers", name="units", customdata=_told(units),
-            marker={
-                "color": [colours[number] for number in units.group.tolist()], "size": size, "opacity": 0.72,
-                "line": {"width": 0.5, "color": theme.surface},
-            },
-            hovertemplate=_hover(units), showlegend=False,
-        )
-    )  # fmt: skip
-    figure.add_trace(
-        kind(
-            x=[], y=[], mode="markers", name="in the plan", hoverinfo="skip", showlegend=False,
-            marker={
-                "symbol": "circle-x-open", "size": [], "color": theme.gone, "opacity": 1.0,
-                "line": {"width": 1.3, "color": theme.gone},
-            },
-        )
+    many = units.index.size > DRAWN_UP_TO
+    figure.add_trace(_corners(units, log=log) if many else _each(units, theme, log=log))
+    figure.add_scatter(
+        x=[], y=[], mode="markers", name="in the plan", hoverinfo="skip", showlegend=False,
+        marker={
+            "symbol": "circle-x-open", "size": [], "color": theme.gone, "opacity": 1.0,
+            "line": {"width": 1.3, "color": theme.gone},
+        },
     )  # fmt: skip
     finish(figure, theme, dragmode="pan", hovermode="closest", margin={"l": 8, "r": 12, "t": 6, "b": 30})
     figure.update_xaxes(
@@ -86,6 +74,28 @@ def bubbles(units: Units, theme: Theme, *, log: bool = False, webgl: bool = True
         range=[len(units.groups) - 0.4, -0.6], fixedrange=True, ticks="", tickfont={"size": 11, "color": theme.quiet},
     )  # fmt: skip
     return figure
+
+
+def _each(units: Units, theme: Theme, *, log: bool) -> go.Scatter:
+    colours = layer_colours(theme, len(units.groups))
+    return go.Scatter(
+        x=drawn_at(units, log=log), y=lanes(units), mode="markers", name="units", customdata=_told(units),
+        marker={
+            "color": [colours[number] for number in units.group.tolist()], "size": sizes(units), "opacity": 0.72,
+            "line": {"width": 0.5, "color": theme.surface},
+        },
+        hovertemplate=_hover(units), showlegend=False,
+    )  # fmt: skip
+
+
+def _corners(units: Units, *, log: bool) -> go.Scatter:
+    x = drawn_at(units, log=log)
+    known = x[np.isfinite(x)]
+    ends = [float(known.min()), float(known.max())] if known.size else []
+    return go.Scatter(
+        x=ends, y=[0, len(units.groups) - 1][: len(ends)], mode="markers", name="units", hoverinfo="skip",
+        marker={"opacity": 0}, showlegend=False,
+    )  # fmt: skip
 
 
 def _told(units: Units) -> list[list[object]]:

@@ -19,7 +19,7 @@ __all__ = ["circles_svg", "side"]
 
 WIDTH, HEIGHT, BAR, MARGIN = 960, 320, 10, 12
 NUMBERED_FROM = 16  # pixels; in a smaller circle no number can be read
-LARGEST, LEAST = 26, 6
+LARGEST, LEAST = 26, 2
 
 Mask = NDArray[np.bool_]
 

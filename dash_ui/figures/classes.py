@@ -36,10 +36,13 @@ def curves_figure(
             )  # fmt: skip
     finish(
         figure, theme, margin={"l": 8, "r": 14, "t": 8, "b": 8},
-        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"size": 11, "color": theme.quiet}},
+        legend={"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom",
+            "font": {"size": 11, "color": theme.quiet}},
     )  # fmt: skip
     figure.update_xaxes(title={"text": "recall"}, range=[0, 1.01], tickformat=".0%", dtick=0.25, zeroline=False)
-    return figure.update_yaxes(title={"text": "precision"}, range=[0, 1.02], tickformat=".0%", dtick=0.25, zeroline=False)
+    return figure.update_yaxes(
+        title={"text": "precision"}, range=[0, 1.02], tickformat=".0%", dtick=0.25, zeroline=False
+    )
 
 
 def change_figure(rows: Rows, theme: Theme, metric: str = "recall") -> go.Figure:

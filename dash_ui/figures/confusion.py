@@ -40,7 +40,8 @@ def confusion_figure(
             note(figure, "There is no step to compare with,<br>or it was measured on other data.", theme), theme
         )
     z, bar = _changes(change, theme) if show == "change" and change is not None else _decisions(matrix, theme)
-    hover = "label <b>%{y}</b> taken for <b>%{x}</b><br>%{customdata[0]:,} of %{customdata[1]:,} labels, %{customdata[3]:.1%}"
+    hover = "label <b>%{y}</b> taken for <b>%{x}</b>"
+    hover += "<br>%{customdata[0]:,} of %{customdata[1]:,} labels, %{customdata[3]:.1%}"
     before = matrix.before if matrix.before is not None else np.full_like(matrix.counts, -1)
     totals = np.repeat(matrix.totals[:, None], size, axis=1)
     if matrix.before is not None:

@@ -20,8 +20,8 @@ def cost_figure(rows: Rows, theme: Theme, other: int | None = None) -> go.Figure
     if not trained:
         return finish(note(figure, "Nothing on this path was trained.", theme), theme)
     words = [
-        f"{words_of(rows[p])}<br>{rows[p]['cost_epochs']} epochs, {rows[p]['cost_steps']:,} optimiser steps, "
-        f"{_time(rows[p]['cost_seconds'])}<br>as good as it got after {rows[p]['cost_until_epoch']} epochs, "
+        f"{words_of(rows[p])}<br>{rows[p]['cost_epochs']} epochs, {rows[p]['cost_steps']:,} optimiser steps<br>"
+        f"{_time(rows[p]['cost_seconds'])}; as good as it got after {rows[p]['cost_until_epoch']} epochs, "
         f"{_time(rows[p]['cost_until_seconds'])}"
         for p in trained
     ]
@@ -58,8 +58,8 @@ def sizes_figure(rows: Rows, theme: Theme, line: str = "parameters", other: int 
         saved = [None if row[f"{name}_left"] is None else 1 - row[f"{name}_left"] for row in rows]
         values = [None if row[name] is None else f"{row[name]:,.0f}" for row in rows]
         hover = (
-            f"%{{text}}<br>{label_of(name)}: %{{customdata[1]}}, %{{y:.1%}} less than the original"
-            f"<extra>{basis_of(name)}</extra>"
+            f"%{{text}}<br>{label_of(name)} %{{customdata[1]}}, {basis_of(name)}<br>%{{y:.1%}} less than the original"
+            "<extra></extra>"
         )
         trace = {
             "x": places, "y": saved, "name": label_of(name, unit=False), "text": [words_of(row) for row in rows],
@@ -115,6 +115,6 @@ def _hatched(colour: str) -> dict[str, object]:
 
 def _above(theme: Theme) -> dict[str, object]:
     return {
-        "orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom",
+        "orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom",
         "font": {"size": 11, "color": theme.quiet}, "bgcolor": "rgba(0,0,0,0)",
     }  # fmt: skip

@@ -10,7 +10,7 @@ from dash_ui.theme import Theme, finish
 
 __all__ = ["loss_figure"]
 
-POINTS = 6000  # of all curves together
+POINTS = 3000  # of all curves together
 LEAST = 24  # of one curve
 WIDE = 30.0  # beyond this ratio of losses the axis is logarithmic
 
@@ -26,20 +26,21 @@ def loss_figure(rows: Rows, losses: Rows, theme: Theme, other: int | None = None
     if not by_step:
         return finish(note(figure, "Nothing on this path was trained.", theme), theme)
     points = max(LEAST, POINTS // len(by_step))
-    x, y, told = [], [], []
+    parts = []
     for number, pairs in by_step.items():
-        at, loss = (np.array(column, np.float64) for column in zip(*pairs, strict=True))
+        at, loss = np.array(pairs, np.float64).T
         chosen = thinned(loss, points)
-        x += [*(places[number] - 1 + at[chosen] / at[-1]).round(4).tolist(), None]
-        y += [*loss[chosen].tolist(), None]
-        told += [*([number, int(k)] for k in at[chosen]), None]
+        whole = np.full(len(chosen), float(number))
+        parts.append(np.stack([places[number] - 1 + at[chosen] / at[-1], loss[chosen], whole, at[chosen]], axis=1))
+        parts.append(np.full((1, 4), np.nan))  # a gap
+    x, y, *told = np.concatenate(parts).astype(np.float32).T
     figure.add_scatter(
-        x=x, y=y, mode="lines", line={"color": theme.palette[0], "width": 1.5}, customdata=told, showlegend=False,
-        connectgaps=False, hovertemplate="training of <b>#%{customdata[0]}</b><br>"
+        x=x, y=y, mode="lines", line={"color": theme.palette[0], "width": 1.5}, customdata=np.stack(told, axis=1),
+        connectgaps=False, showlegend=False, hovertemplate="training of <b>#%{customdata[0]}</b><br>"
         "optimiser step %{customdata[1]:,}<br>loss %{y:.4g} nats<extra></extra>",
     )  # fmt: skip
-    known = [value for value in y if value is not None]
-    log = min(known) > 0 and max(known) / min(known) > WIDE
+    low, high = float(np.nanmin(y)), float(np.nanmax(y))
+    log = low > 0 and high / low > WIDE
     step_axis(mark_step(figure, rows, other, theme), rows, title=False)
     finish(figure, theme)
     title = {"text": "loss, log scale" if log else "training loss"}

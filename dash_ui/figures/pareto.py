@@ -77,7 +77,8 @@ def pareto_figure(
         _ring(figure, points[baseline], "baseline", theme.ink, "square-open")
     finish(
         figure, theme, clickmode="event", margin={"l": 8, "r": 12, "t": 24, "b": 8},
-        legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "font": {"size": 11, "color": theme.quiet}},
+        legend={"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom",
+            "font": {"size": 11, "color": theme.quiet}},
     )  # fmt: skip
     for update, name, share, is_log, title in (
         (figure.update_xaxes, x, relative[0], log[0], axis_title(x, relative=relative[0], log=log[0])),
@@ -98,6 +99,7 @@ def _front(figure: go.Figure, points: list[tuple[float, float]], directions: lis
         shape = "hv" if directions[0] == "lower" else "vh"
         figure.add_scatter(
             x=[p[0] for p in points], y=[p[1] for p in points], mode="lines", name="front", hoverinfo="skip",
+            showlegend=False,
             line={"color": theme.palette[0], "width": 1.5, "shape": shape},
         )  # fmt: skip
 
@@ -106,5 +108,6 @@ def _ring(figure: go.Figure, point: tuple[float, float] | None, word: str, colou
     if point is not None:
         figure.add_scatter(
             x=[point[0]], y=[point[1]], mode="markers", name=word, hoverinfo="skip",
+            showlegend=False,
             marker={"symbol": symbol, "size": 16, "color": colour, "line": {"color": colour, "width": 2}},
         )  # fmt: skip

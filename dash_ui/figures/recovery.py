@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -55,18 +56,21 @@ def recovery_figure(rows: Rows, epochs: Rows, theme: Theme, other: int | None = 
 def _stripes(figure: go.Figure, rows: Rows, epochs: Rows, metric: str, theme: Theme) -> None:
     """One trace of thin bars: for each fine-tuning, ``BINS`` of them from its lowest value to its highest."""
     x, base, height, density, words, steps = [], [], [], [], [], []
+    values: dict[int, list[float]] = {}
+    for epoch in epochs:
+        if epoch["metric"] == metric and epoch["value"] is not None:
+            values.setdefault(epoch["step"], []).append(epoch["value"])
     for place, row in enumerate(rows):
-        of = [e for e in epochs if e["step"] == row["step"] and e["metric"] == metric and e["value"] is not None]
-        if not of:
+        if row["step"] not in values:
             continue
-        values = np.array([e["value"] for e in of])
-        counts, edges = _bins(values)
-        x += [place] * len(counts)
-        base += edges[:-1].tolist()
-        height += np.diff(edges).tolist()
-        density += (counts / len(values)).tolist()
-        words += [_said(row, metric, len(of), count, edges[i : i + 2]) for i, count in enumerate(counts.tolist())]
-        steps += [row["step"]] * len(counts)
+        of = len(values[row["step"]])
+        for count, low, high in _bins(np.array(values[row["step"]])):
+            x.append(place)
+            base.append(low)
+            height.append(high - low)
+            density.append(count / of)
+            words.append(_said(row, metric, of, count, low, high))
+            steps.append(row["step"])
     if x:
         figure.add_bar(
             x=x, y=height, base=base, width=WIDTH, name="epochs", text=words, textposition="none", customdata=steps,
@@ -76,27 +80,27 @@ def _stripes(figure: go.Figure, rows: Rows, epochs: Rows, metric: str, theme: Th
         )  # fmt: skip
 
 
-def _bins(
-    values: np.ndarray[Any, np.dtype[Any]],
-) -> tuple[np.ndarray[Any, np.dtype[Any]], np.ndarray[Any, np.dtype[Any]]]:
+def _bins(values: np.ndarray[Any, np.dtype[Any]]) -> list[tuple[int, float, float]]:
+    """(count, from, to) of each bin; neighbours with the same count are told as one, with the count of each."""
     low, high = float(values.min()), float(values.max())
     if low == high:
         gap = max(abs(low), 1.0) * 1e-3  # a stripe without length is a line
-        return np.array([len(values)]), np.array([low - gap, low + gap])
-    return np.histogram(values, BINS, (low, high))
+        return [(len(values), low - gap, low + gap)]
+    counts, edges = np.histogram(values, BINS, (low, high))
+    starts = np.flatnonzero(np.diff(counts, prepend=-1))
+    ends = [*starts[1:].tolist(), BINS]
+    return [(int(counts[i]), float(edges[i]), float(edges[j])) for i, j in zip(starts.tolist(), ends, strict=True)]
 
 
-def _said(
-    row: dict[str, Any] | Any, metric: str, epochs: int, count: int, edges: np.ndarray[Any, np.dtype[Any]]
-) -> str:
-    low, high = (str(measured(metric, float(edge))) for edge in edges)
+def _said(row: Mapping[str, Any], metric: str, epochs: int, count: int, low: float, high: float) -> str:
+    span = " to ".join(str(measured(metric, edge)) for edge in (low, high))
     known = [
         f"{word} {measured(metric, row[name])}"
         for word, name in (("before", "recovery_before"), ("best", "recovery_best"))
         if row[name] is not None
     ]
     back = "" if row["recovery_share"] is None else f"<br>{row['recovery_share']:.0%} of the loss came back"
-    return f"{words_of(row)}<br>{count} of {epochs} values in {low} to {high}<br>{', '.join(known)}{back}"
+    return f"{words_of(row)}<br>{count} of {epochs} epochs at {span}<br>{', '.join(known)}{back}"
 
 
 def _scale(theme: Theme) -> list[list[Any]]:

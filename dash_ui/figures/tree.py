@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from dash_ui.rows.history import EDGE_WORDS, EDGES, Node, Tree, edge_words, label_of, number_words, shown
+from dash_ui.rows.history import EDGE_WORDS, EDGES, Node, Tree, edge_words, label_of, shown
 from dash_ui.rows.lanes import bend, lanes
 from dash_ui.theme import Theme, finish
 
@@ -54,10 +54,29 @@ def draw(tree: Tree, theme: Theme) -> go.Figure:
         "traces": {name: k for k, name in enumerate(TRACES)},
         "ranges": ranges,
     }
-    finish(figure, theme, showlegend=False, dragmode="pan", hovermode="closest", meta=meta, uirevision=tree.root.number)
+    label = {
+        "align": "left",
+        "font": {"size": 11, "color": theme.ink},
+        "bgcolor": theme.surface,
+        "bordercolor": theme.grid,
+    }
+    finish(
+        figure,
+        theme,
+        hoverlabel=label,
+        showlegend=False,
+        dragmode="pan",
+        hovermode="closest",
+        meta=meta,
+        uirevision=tree.root.number,
+    )
     figure.update_xaxes(range=ranges["x"], visible=False)
     figure.update_yaxes(
-        range=ranges["y"], title={"text": axis, "standoff": 4, "font": {"size": 11}}, tickfont={"size": 11, "color": theme.quiet}, tickformat=",~r" if high >= 10 else None, zeroline=False
+        range=ranges["y"],
+        title={"text": axis, "standoff": 4, "font": {"size": 11}},
+        tickfont={"size": 11, "color": theme.quiet},
+        tickformat=",~r" if high >= 10 else None,
+        zeroline=False,
     )
     return figure
 
@@ -110,7 +129,7 @@ def _share(tree: Tree, node: Node, name: str) -> str:
     whole = tree.root.metrics.get(name)
     if node is tree.root or name not in HOVERED[:3] or not whole:
         return ""
-    return f" ({node.metrics[name] / whole:.1%} of {number_words(whole)})"
+    return f" ({node.metrics[name] / whole:.1%})"
 
 
 def _ranges(width: int, low: float, high: float) -> dict[str, list[float]]:

@@ -24,8 +24,8 @@ class Matrix:
     """The rows and columns of some classes of a confusion matrix.
 
     ``counts[i, j]``: labels of class ``indices[i]`` taken for ``indices[j]``. ``totals``: labels of each class, those
-    taken for classes that are not shown included. ``before``, ``totals_before``: of the ``other`` step. ``of``: how many
-    classes there are.
+    taken for classes that are not shown included. ``before``, ``totals_before``: of the ``other`` step. ``of``: how
+    many classes there are.
     """
 
     indices: NDArray[np.int64]
@@ -85,7 +85,8 @@ def matrix_of(
     cut = np.ix_(chosen, chosen)
     return Matrix(
         chosen, tuple(names[i] for i in chosen.tolist()), counts[cut], totals[chosen],
-        None if before is None else before[cut], None if totals_before is None else totals_before[chosen], len(names), other,
+        None if before is None else before[cut], None if totals_before is None else totals_before[chosen],
+        len(names), other,
     )  # fmt: skip
 
 

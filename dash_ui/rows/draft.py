@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dash_ui.desk import Desk
-from dash_ui.figures.bubbles import drawn_at, lanes, sizes
+from dash_ui.figures.bubbles import DRAWN_UP_TO, drawn_at, lanes, sizes
 from dash_ui.rows.units import NotMeasured, Units, source_of
 from onnxprune import Coupling, Plan
 from onnxprune.allocate.balance import cells_of
@@ -188,24 +188,24 @@ def marks(workspace: Workspace, step: Step, units: Units, data: str | None = Non
         what = "this threshold" if exact is not None else "as many units by a ratio"
         found.append(
             {
-                "x": place, "kind": "measured" if exact is not None else "near", "text": metric.text,
-                "title": f"{preview.metric} {metric.text} measured for {what}: {of}",
+                "x": place, "kind": "measured" if exact is not None else "near", "text": str(metric),
+                "title": f"{metric.label} {metric} measured for {what}: {of}",
             }
         )  # fmt: skip
     return found
 
 
 def browser_units(
-    units: Units, colours: tuple[str, ...], *, log: bool, webgl: bool, step: int, readonly: bool
+    units: Units, colours: tuple[str, ...], *, log: bool, step: int, readonly: bool
 ) -> dict[str, Any]:
     """What the browser is told of the units once."""
     kinds = {group.kind for group in units.groups}
     return {
         "key": units.key,
-        "stamp": "|".join(map(str, (units.key, log, webgl, colours[:1], units.unsteady_key, readonly))),
+        "stamp": "|".join(map(str, (units.key, log, colours[:1], units.unsteady_key, readonly))),
         "step": step,
         "readonly": readonly,
-        "webgl": webgl,
+        "canvas": units.index.size > DRAWN_UP_TO,
         "size": int(units.index.size),
         "words": kinds.pop() if len(kinds) == 1 else "units",
         "groups": [
@@ -221,6 +221,7 @@ def browser_units(
         "sizes": sizes(units).tolist(),
         "normalised": _short(units.normalised),
         "instability": None if units.instability is None else _short(np.nan_to_num(units.instability)),
+        "parameters": units.parameters.tolist(),
     }
 
 

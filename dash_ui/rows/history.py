@@ -30,7 +30,9 @@ __all__ = [
     "label_of",
     "make_tree",
     "number_words",
+    "put_away",
     "shown",
+    "steps_words",
     "tree_of",
     "words_of",
 ]
@@ -225,6 +227,27 @@ def words_of(desk: Desk, number: int | None, known: Mapping[str, Any]) -> dict[s
             groups = ()
     words = Words({group.name: group.units for group in groups}, {group.name: group.kind for group in groups})
     return {**known, root.model_hash: asdict(words)}
+
+
+def put_away(desk: Desk, step: int) -> tuple[int | None, str]:
+    """Put a step into the trash with what was made of it; returns what is selected then, and words for it.
+
+    Raises WorkspaceError for an original.
+    """
+    with desk.workspace() as workspace:
+        workspace.check_writable()
+        parent = workspace.steps.get(step).parent
+        gone = workspace.steps.trash(step)
+    return parent, f"{steps_words(gone)} {'is' if len(gone) == 1 else 'are'} in the trash."
+
+
+def steps_words(numbers: list[int]) -> str:
+    """``Step 3``, ``Steps 3 and 4``, ``7 steps``."""
+    if len(numbers) > 4:
+        return f"{len(numbers)} steps"
+    if len(numbers) == 1:
+        return f"Step {numbers[0]}"
+    return f"Steps {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}" if numbers else "Nothing"
 
 
 def edge_words(node: Node) -> str:

@@ -17,6 +17,7 @@ __all__ = ["bend", "lanes"]
 LOOK = 24  # columns that a chain looks at before it opens new ones
 
 Point = tuple[float, float]
+Room = tuple[float, float]  # lowest, highest
 
 
 def lanes(parents: Mapping[int, int | None], heights: Mapping[int, float], gap: float) -> dict[int, int]:
@@ -29,7 +30,7 @@ def lanes(parents: Mapping[int, int | None], heights: Mapping[int, float], gap: 
         if parent in children:
             children[parent].append(number)
     columns: dict[int, int] = {}
-    taken: list[list[tuple[float, float]]] = []  # of each column: (lowest, highest) of the chains in it
+    taken: list[list[Room]] = []  # of each column: what chains use of it
     begin = [number for number, parent in parents.items() if parent not in children][::-1]
     while begin:
         chain = _chain(begin.pop(), children)
@@ -37,11 +38,8 @@ def lanes(parents: Mapping[int, int | None], heights: Mapping[int, float], gap: 
             begin += children[number][:0:-1]  # the last that is added is taken first: those of lower steps
         beside = _beside(chain, heights, gap)
         above = parents[chain[0]]
-        span = [heights[number] for number in chain]
-        if above in columns:
-            span.append(heights[above])
-        room = (min(span) - gap, max(span))
-        base = _free(taken, 0 if above not in columns else columns[above] + 1, max(beside.values()) + 1, room)
+        rooms = _rooms(beside, heights, gap, None if above not in columns else heights[above])
+        base = _free(taken, 0 if above not in columns else columns[above] + 1, rooms)
         for number, lane in beside.items():
             columns[number] = base + lane
     return columns
@@ -73,23 +71,38 @@ def _beside(chain: Sequence[int], heights: Mapping[int, float], gap: float) -> d
     return found
 
 
-def _free(taken: list[list[tuple[float, float]]], first: int, count: int, room: tuple[float, float]) -> int:
-    """The first of ``count`` columns side by side that nobody uses at this height; they are taken then."""
-    low, high = room
+def _rooms(beside: Mapping[int, int], heights: Mapping[int, float], gap: float, above: float | None) -> list[Room]:
+    """The height that a chain needs in each of its columns. ``above``: where its edge comes from, in the first one."""
+    levels: list[list[float]] = [[] for _ in range(max(beside.values()) + 1)]
+    for number, lane in beside.items():
+        levels[lane].append(heights[number])
+    rooms = [(min(mine) - gap, max(mine) + gap) for mine in levels]
+    if above is not None:
+        rooms[0] = (rooms[0][0], max(above, rooms[0][1]))
+    return rooms
+
+
+def _free(taken: list[list[Room]], first: int, rooms: Sequence[Room]) -> int:
+    """The first of as many columns side by side in which nobody uses these rooms; they are taken then."""
     base = first
     while base < min(first + LOOK, len(taken)):
-        side_by_side = range(base, min(base + count, len(taken)))
-        busy = [k for k in side_by_side if any(bottom < high and low < top for bottom, top in taken[k])]
+        busy = [
+            lane for lane, room in enumerate(rooms) if base + lane < len(taken) and _meets(taken[base + lane], room)
+        ]
         if not busy:
             break
-        base = busy[-1] + 1
+        base += busy[-1] + 1
     else:
         base = max(base, len(taken))
-    while len(taken) < base + count:
+    while len(taken) < base + len(rooms):
         taken.append([])
-    for column in taken[base : base + count]:
-        column.append(room)
+    for lane, room in enumerate(rooms):
+        taken[base + lane].append(room)
     return base
+
+
+def _meets(taken: Sequence[Room], room: Room) -> bool:
+    return any(low < room[1] and room[0] < high for low, high in taken)
 
 
 def bend(above: Point, below: Point, gap: float) -> Sequence[Point]:

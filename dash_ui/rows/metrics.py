@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from dash_ui.figures.steps import basis_of
 from onnxprune.evaluate import better, delta, kind_of, measured
-from onnxprune.workspace.paths import FIRST, Row
+from onnxprune.workspace.paths import COSTS, FIRST, Row
 from onnxprune.workspace.values import Step
 
 __all__ = ["comparison_rows", "first_metrics"]
@@ -17,9 +17,9 @@ FITTING = ("r2", "rmse", "mae", "agreement", "kl", "cosine", "largest_difference
 
 
 def comparison_rows(step: Step, other: Step | None) -> list[Row]:
-    """A row for each metric of a step: its words, values with units, the change, and whether it is better."""
+    """A row for each metric of a step, quality first: words, values with units, the change, whether it is better."""
     rows = []
-    for name in step.metrics:
+    for name in sorted(step.metrics, key=_place):
         kind = kind_of(name)
         if kind is None:
             continue
@@ -41,3 +41,12 @@ def first_metrics(names: Sequence[str]) -> list[str]:
     """What is drawn before anybody chose: what tasks are judged by, and what tells a fit."""
     order = dict.fromkeys((*FITTING, *FIRST))
     return [name for name in order if name in names][:SHOWN] or list(names[:SHOWN])
+
+
+def _place(name: str) -> tuple[int, str]:
+    """What a task is judged by, then what else tells how good it is, then how large."""
+    if name in FIRST:
+        return FIRST.index(name), name
+    if name in COSTS:
+        return len(FIRST) + 1 + COSTS.index(name), name
+    return len(FIRST), name

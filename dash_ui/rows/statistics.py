@@ -25,7 +25,7 @@ __all__ = [
     "step_options",
 ]
 
-KEPT = 1024  # documents: two for each step of a path, and some curves
+KEPT = 4096  # documents and what was made of them: five for each step of a path, and some curves
 
 
 def keep_of(desk: Desk) -> Keep:

@@ -100,7 +100,8 @@ class Units:
     @property
     def unsteady_key(self) -> float | None:
         """Another number for another instability."""
-        return None if self.instability is None else float(np.nansum(self.instability * (1 + np.arange(self.index.size))))
+        weights = 1.0 + np.arange(self.index.size)
+        return None if self.instability is None else float(np.nansum(self.instability * weights))
 
     @cached_property
     def x(self) -> Floats:

@@ -40,16 +40,16 @@ SHORT = {"precision": "precision", "recall": "recall", "f1": "F1", "average_prec
 
 def layout() -> html.Div:
     """Curves, changes, table."""
-    columns = [column("class", "class", pinned="left", minWidth=84), column("support", "support", COUNT)]
+    columns = [column("class", "class", pinned="left", width=110, flex=None, filter=True)]
+    columns.append(column("support", "support", COUNT))
     for metric in METRICS:
-        number = {"filter": "agNumberColumnFilter", "minWidth": 82}
         columns += [
-            column(metric, SHORT[metric], SHARE, **number),
-            column(f"d_{metric}", f"Δ {SHORT[metric]}", POINTS, **number),
+            column(metric, SHORT[metric], SHARE, minWidth=78),
+            column(f"d_{metric}", f"Δ {SHORT[metric]}", POINTS, minWidth=92),
         ]
     columns += [
-        column("degenerated", "became wrong", COUNT, minWidth=100),
-        column("improved", "became right", COUNT, minWidth=100),
+        column("degenerated", "became wrong", COUNT, minWidth=110),
+        column("improved", "became right", COUNT, minWidth=110),
     ]
     chooser = dcc.Dropdown(
         id=f"{NAME}-curves", multi=True, className="stat-classes", options=[], placeholder="classes of the curves"

@@ -58,14 +58,14 @@ def layout() -> html.Div:
         className="stat-bar",
     )  # fmt: skip
     pairs = [
-        column("label", "label"),
-        column("prediction", "taken for"),
-        column("count", "count", COUNT, filter="agNumberColumnFilter"),
-        column("share", "of label", SHARE, filter="agNumberColumnFilter"),
-        column("change", "change", SIGNED, filter="agNumberColumnFilter"),
+        column("label", "label", filter=True),
+        column("prediction", "taken for", filter=True, minWidth=88),
+        column("count", "count", COUNT),
+        column("share", "of label", SHARE),
+        column("change", "change", SIGNED, minWidth=76),
     ]
     instances = [
-        column("instance", "instance", COUNT, filter="agNumberColumnFilter"),
+        column("instance", "instance", COUNT),
         column("before", "before"),
         column("after", "now"),
         column("moved", "moved"),
@@ -191,7 +191,9 @@ def register_view(app: Dash, desk: Desk) -> None:
             names = head.names[label], head.names[taken]
             rows = cell_rows(workspace, step, label, taken, documents.keep)
             instances = instances_in(documents, step, focus.other, label, taken)
-        words = f"Label {names[0]}, rightly taken for it" if label == taken else f"Label {names[0]}, taken for {names[1]}"
+        words = (
+            f"Label {names[0]}, rightly taken for it" if label == taken else f"Label {names[0]}, taken for {names[1]}"
+        )
         if instances is None:
             words += ". Instances are not known one by one."
         figure = cell_figure(rows, theme_of(theme), names, show, focus.other)

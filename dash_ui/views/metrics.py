@@ -23,13 +23,14 @@ NAME = "metrics"
 
 def layout() -> html.Div:
     """A table of the two steps, and a line for each of some metrics."""
+    plain = {"type": "rightAligned"}
     columns = [
-        column("label", "metric", minWidth=120, flex=2, tooltipField="meaning"),
-        column("before", "before", type="rightAligned"),
-        column("after", "now", type="rightAligned"),
-        column("change", "change", type="rightAligned", cellClassRules={
+        column("label", "metric", width=118, flex=None, pinned="left", tooltipField="meaning"),
+        column("after", "now", minWidth=84, **plain),
+        column("change", "change", minWidth=112, **plain, cellClassRules={
             "stat-good": "params.data.verdict === 'better'", "stat-bad": "params.data.verdict === 'worse'"}),
-        column("basis", "known by"),
+        column("before", "before", minWidth=84, **plain),
+        column("basis", "known by", minWidth=84),
     ]  # fmt: skip
     body = [
         html.Div(id=f"{NAME}-why"),

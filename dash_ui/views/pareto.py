@@ -20,6 +20,10 @@ from onnxprune.workspace.paths import COSTS, FIRST, Row, to_csv, tree_rows
 __all__ = ["VIEW"]
 
 NAME = "pareto"
+HINT = (
+    "Line: the front, which no other step beats in both. Ring: the selected step. Square: the baseline. "
+    "A click selects a step."
+)
 OPTIONS = {"relative": "% of original", "log": "log"}
 
 
@@ -30,9 +34,12 @@ def layout() -> html.Div:
             [
                 html.Label(axis, htmlFor=f"{NAME}-{axis}", className="stat-word"),
                 dcc.Dropdown(id=f"{NAME}-{axis}", clearable=False, className="stat-metric"),
-                dcc.Checklist(
-                    id=f"{NAME}-{axis}-scale", options=[{"label": text, "value": key} for key, text in OPTIONS.items()],
-                    value=[], inline=True, className="stat-choice", labelClassName="stat-option",
+                html.Div(
+                    dcc.Checklist(
+                        id=f"{NAME}-{axis}-scale", value=[], inline=True,
+                        options=[{"label": text, "value": key} for key, text in OPTIONS.items()],
+                    ),
+                    className="stat-choice", role="group", **{"aria-label": f"Scale of {axis}"},
                 ),
             ],
             className="stat-axis",
@@ -45,7 +52,7 @@ def layout() -> html.Div:
             "All steps of the tree", [plot(f"{NAME}-plot", "Two metrics of every step, with the Pareto front")],
             tools=[save, dcc.Download(id=f"{NAME}-file")], kind="stat-fill",
         ),
-        html.P("A click selects a step.", className="stat-note"),
+        html.P(HINT, className="stat-note"),
     ]  # fmt: skip
     return frame(NAME, tools, body, compares=False)
 

@@ -36,7 +36,6 @@ from dash_ui.views.plan_layout import (
     RUNS_OF,
     SCALE,
     UNITS,
-    WEBGL,
     layout,
 )
 from onnxprune.errors import OnnxPruneError
@@ -61,7 +60,6 @@ def register(app: Dash, desk: Desk) -> None:
     _register_change(app, desk)
     _register_others(app, desk)
     _register_measuring(app, desk)
-    app.clientside_callback(ClientsideFunction("plan", "webgl"), Output(WEBGL, "data"), Input(ids.URL, "pathname"))
     app.clientside_callback(
         ClientsideFunction("plan", "received"),
         Output("plan-tip", "title"),
@@ -128,16 +126,15 @@ def _register_show(app: Dash, desk: Desk) -> None:
         Input(LOG, "value"),
         Input(RUNS_OF, "value"),
         Input(ids.THEME, "data"),
-        Input(WEBGL, "data"),
         Input(ids.REVISION, "data"),
         State(UNITS, "data"),
     )
     def show(
         selection: Stored | None, criterion: str | None, scale: str | None, log: list[str], runs: int | None,
-        theme: str | None, webgl: bool | None, _: Any, before: Stored | None,
+        theme: str | None, _: Any, before: Stored | None,
     ) -> Any:  # fmt: skip
         same = [no_update] * 6
-        if criterion is None or scale is None or webgl is None:
+        if criterion is None or scale is None:
             return same
         with desk.workspace() as workspace:
             now, step = _now(workspace, selection)
@@ -147,10 +144,10 @@ def _register_show(app: Dash, desk: Desk) -> None:
             readonly = workspace.readonly
         look, logarithmic = theme_of(theme), bool(log) and not scale.endswith("rank")
         colours = layer_colours(look, len(units.groups))
-        found = browser_units(units, colours, log=logarithmic, webgl=webgl, step=step.number, readonly=readonly)
+        found = browser_units(units, colours, log=logarithmic, step=step.number, readonly=readonly)
         if before is not None and (before["stamp"], before["step"]) == (found["stamp"], found["step"]):
             return same
-        figure = bubbles(units, look, log=logarithmic, webgl=webgl)
+        figure = bubbles(units, look, log=logarithmic)
         words = radar_words(units)
         left = radar(dict.fromkeys(words.values(), 1.0), look).update_layout(meta=list(words))
         return found, figure, left, _missing(units, step), _size_words(units), words.get("score", "score")

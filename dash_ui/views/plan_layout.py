@@ -12,7 +12,7 @@ from onnxprune.instability import RUNS
 
 __all__ = [
     "ASKED", "CRITERION", "DRAFT", "FORESEEN", "GRAPH", "LOG", "PREVIEW", "RADAR", "RUNS_OF", "SCALE", "STORES",
-    "UNITS", "WEBGL", "layout",
+    "UNITS", "layout",
 ]  # fmt: skip
 
 UNITS = "plan-units"  # what does not change while a threshold is dragged
@@ -20,8 +20,7 @@ DRAFT = "plan-draft"  # what goes, and why
 ASKED = "plan-asked"  # a change that the browser wants to have in the draft
 PREVIEW = "plan-preview"  # where the threshold is while it moves
 FORESEEN = "plan-foreseen"  # what would be left there
-WEBGL = "plan-webgl"  # whether the browser has WebGL
-STORES = (UNITS, DRAFT, ASKED, PREVIEW, FORESEEN, WEBGL)
+STORES = (UNITS, DRAFT, ASKED, PREVIEW, FORESEEN)
 CRITERION, SCALE, LOG, RUNS_OF = "plan-criterion", "plan-scale", "plan-log", "plan-runs"
 GRAPH, RADAR = "plan-graph", "plan-radar"
 LEFT = {"units": "units", "score": "score", "instability": "instability", "parameters": "parameters", "macs": "MACs"}
@@ -150,7 +149,10 @@ def _bubbles() -> html.Div:
                 ],
                 className="plan-head",
             ),
-            html.Div([graph, html.Div(id="plan-empty")], className="plan-stage"),
+            html.Div(
+                [graph, html.Div(id="plan-empty"), html.Div(id="plan-unit", className="plan-tip", hidden=True)],
+                id="plan-stage", className="plan-stage",
+            ),
             html.Div(id="plan-marks", className="plan-marks"),
             _range(),
             html.Div(id="plan-notes", className="plan-hint"),

@@ -22,7 +22,7 @@ __all__ = ["VIEW"]
 
 NAME = "recovery"
 LINES = {"parameters": "parameters", "nonzero": "non-zero", "file_bytes": "bytes", "activation_bytes": "activations"}
-PLOTS = ("capability", "loss", "cost", "sizes", "moves")
+CLICKED = ("capability", "cost", "sizes", "moves")
 
 
 def layout() -> html.Div:
@@ -54,7 +54,7 @@ def register_view(app: Dash, desk: Desk) -> None:
     app.clientside_callback(
         ClientsideFunction("statistics", "compare"),
         Output(ids.SELECTION, "data", allow_duplicate=True),
-        *(Input(f"{NAME}-{name}", "clickData") for name in PLOTS),
+        *(Input(f"{NAME}-{name}", "clickData") for name in CLICKED),
         State(ids.SELECTION, "data"),
         prevent_initial_call=True,
     )

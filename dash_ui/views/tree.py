@@ -13,7 +13,18 @@ from dash_ui.desk import Desk
 from dash_ui.figures.tree import draw
 from dash_ui.parts import empty, graph
 from dash_ui.rows.estimator import estimator_points, samples_of
-from dash_ui.rows.history import Node, Tree, Words, edge_words, label_of, shown, tree_of, words_of
+from dash_ui.rows.history import (
+    Node,
+    Tree,
+    Words,
+    edge_words,
+    label_of,
+    put_away,
+    shown,
+    steps_words,
+    tree_of,
+    words_of,
+)
 from dash_ui.state import Selection
 from dash_ui.theme import theme_of
 from dash_ui.views import View
@@ -22,11 +33,19 @@ __all__ = ["VIEW", "WANTED"]
 
 WANTED = "wanted-units"  # Store: {"step", "units", "of", "ratio", "asked"}; what the estimator was asked to prune to
 BASE, WORDS, POINTS, SHOWN = "tree-base", "tree-words", "tree-points", "tree-shown"
+BLANK = {
+    "layout": {
+        "xaxis": {"visible": False},
+        "yaxis": {"visible": False},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+    }
+}
 CONTINUES = "The next action starts at step {}; what comes of it is a branch of its own where others went on before."
 
 
 def _layout() -> Component:
-    stores = (BASE, WORDS, POINTS, SHOWN, "tree-trash-shown", "tree-undo-step", "tree-command", WANTED)
+    stores = (BASE, WORDS, POINTS, SHOWN, "tree-trash-shown", "tree-undo-step", "tree-command", "tree-room", WANTED)
     return html.Div(
         [
             *(dcc.Store(id=name) for name in stores),
@@ -34,7 +53,10 @@ def _layout() -> Component:
             _legend(),
             html.Div(
                 [
-                    graph("tree-graph", label="Tree of steps", config={"scrollZoom": True, "displayModeBar": False}),
+                    graph(
+                        "tree-graph", label="Tree of steps", figure=BLANK,
+                        config={"scrollZoom": True, "displayModeBar": False, "doubleClick": "reset"},
+                    ),
                     _estimator(),
                     html.Div(
                         empty("There are no steps yet.", "Put an ONNX model into the folder of this workspace."),
@@ -56,7 +78,7 @@ def _tools() -> html.Div:
         [
             _field("filter", "Filter", "Filter steps by number, kind, name or note", type="search"),
             _icon("fit", "Show the whole tree; pressed again, what is around the selected step"),
-            _icon("estimate", "Estimator: a node that is dragged along the axis tells what to expect there", pressed="false"),
+            _icon("estimate", "Estimator: a node to drag along the axis tells what to expect there", pressed="false"),
             _icon("trash", "Show what was deleted", "delete", pressed="false"),
         ],
         className="tree-tools",
@@ -87,7 +109,9 @@ def _legend() -> html.Div:
     )  # fmt: skip
     return html.Div(
         [
-            html.Span([html.I(className=look), html.Span(text, **({"id": name} if name else {}))], className=f"key {look}")
+            html.Span(
+                [html.I(className=look), html.Span(text, **({"id": name} if name else {}))], className=f"key {look}"
+            )
             for look, text, name in entries
         ],
         className="tree-legend",
@@ -377,29 +401,8 @@ def _moves(app: Dash, desk: Desk) -> None:
         with desk.workspace() as workspace:
             workspace.check_writable()
             back = workspace.steps.restore(step)
-        _say("done", f"{_steps(back)} {'is' if len(back) == 1 else 'are'} back.")
+        _say("done", f"{steps_words(back)} {'is' if len(back) == 1 else 'are'} back.")
         return Selection.of(selection).changed(step=step), None, "", True
-
-
-def put_away(desk: Desk, step: int) -> tuple[int | None, str]:
-    """Put a step into the trash with what was made of it; returns what is selected then, and words for it.
-
-    Raises WorkspaceError for an original.
-    """
-    with desk.workspace() as workspace:
-        workspace.check_writable()
-        parent = workspace.steps.get(step).parent
-        gone = workspace.steps.trash(step)
-    return parent, f"{_steps(gone)} {'is' if len(gone) == 1 else 'are'} in the trash."
-
-
-def _steps(numbers: list[int]) -> str:
-    """``Step 3``, ``Steps 3 and 4``, ``7 steps``."""
-    if len(numbers) > 4:
-        return f"{len(numbers)} steps"
-    if len(numbers) == 1:
-        return f"Step {numbers[0]}"
-    return f"Steps {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}" if numbers else "Nothing"
 
 
 def _say(kind: str, text: str, hint: str = "") -> None:
@@ -413,6 +416,7 @@ def _clientside(app: Dash) -> None:
         Input(BASE, "data"),
         Input(ids.SELECTION, "data"),
         Input("tree-graph", "relayoutData"),
+        Input("tree-room", "data"),
         Input("tree-filter", "value"),
         Input("tree-fit", "n_clicks"),
     )

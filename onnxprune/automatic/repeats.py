@@ -23,7 +23,7 @@ from onnxprune.workspace.actions import ACTIONS
 from onnxprune.workspace.paths import main_metric
 from onnxprune.workspace.recording import Progress, dumps
 from onnxprune.workspace.replay import recorded
-from onnxprune.workspace.values import Step
+from onnxprune.workspace.values import Cancelled, Step
 from onnxprune.workspace.workspace import Workspace
 
 __all__ = ["REPEAT", "repeat", "repeat_one", "repeat_rows", "repeat_seeds", "seeds_of", "target_of"]
@@ -138,7 +138,8 @@ def _collect(
     try:
         while left:
             progress("fine-tuning", len(tasks) - len(left), len(tasks))
-            cancelled()
+            if cancelled():
+                raise Cancelled("repeating was cancelled")
             ready, left = wait(left, timeout=LOOK)
             done.update({tasks[one]: one.result() for one in ready})
     finally:

@@ -23,7 +23,7 @@ from onnxprune.allocate.quantities import Number, target
 from onnxprune.errors import OptionError
 from onnxprune.evaluate import KINDS, kind_of
 
-__all__ = ["BUDGETS", "Requirement", "Verdict", "name_of", "requirement_of"]
+__all__ = ["BUDGETS", "Requirement", "Verdict", "check_start", "name_of", "requirement_of"]
 
 Values = Mapping[tuple[str, str], float]
 
@@ -114,15 +114,13 @@ def requirement_of(
     """A requirement from what a person writes. ``original``: metrics of the root, which has ``units``.
 
     ``main``: the metric that ``max_loss`` is about. Raises OptionError for a metric that nobody knows or that was not
-    measured, for a value that is no number, and where the original itself does not hold.
+    measured, and for a value that is no number.
     """
     floors = [_floor(name, value, original) for name, value in least.items()]
     if max_loss is not None:
         floors.append(_loses_at_most(max_loss, main, original))
     most = {name: _most(name, value, original, units) for name, value in budget.items()}
-    found = Requirement(tuple(floors), most)
-    _check(found, original, units)
-    return found
+    return Requirement(tuple(floors), most)
 
 
 def _floor(name: str, value: float | str, original: Values) -> Floor:
@@ -180,19 +178,21 @@ def _most(name: str, value: Number, original: Values, units: int) -> float:
     return share * whole
 
 
-def _check(required: Requirement, original: Values, units: int) -> None:
-    """Raise OptionError where the original does not hold, or is small enough already."""
-    values = dict(original)
-    for floor in required.floors:
-        values.setdefault((floor.metric, floor.label), _own(floor.metric, floor.label, original))
-    verdict = required.judge(values, units)
+def check_start(required: Requirement, values: Values, units: int, what: str, *, original: bool) -> Verdict:
+    """The verdict on the step that a run begins with. ``what``: it in words. ``original``: it is the root.
+
+    Raises OptionError where it does not hold, or is small enough already.
+    """
+    known = dict(values)
+    for floor in required.floors if original else ():
+        known.setdefault((floor.metric, floor.label), _own(floor.metric, floor.label, values))
+    verdict = required.judge(known, units)
     if not verdict.holds:
-        raise OptionError(
-            f"the original does not hold what is required: {verdict.words}",
-            "Require less; pruning seldom makes a model better.",
-        )
+        hint = "Require less" if original else "Fine-tune it, start from a step above it, or require less"
+        raise OptionError(f"{what} does not hold what is required: {verdict.words}", f"{hint}.")
     if verdict.reached:
-        raise OptionError(f"the original is within the budget already: {required.words}", "Ask for a smaller one.")
+        raise OptionError(f"{what} is within the budget already: {required.words}", "Ask for a smaller one.")
+    return verdict
 
 
 def _not_measured(metric: str, label: str, original: Values) -> OptionError:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from onnxprune.automatic.amount import removal_options
-from onnxprune.automatic.requirement import Requirement, Verdict, requirement_of
+from onnxprune.automatic.requirement import Requirement, Verdict, check_start, requirement_of
 from onnxprune.automatic.rows import AUTO, auto_documents
 from onnxprune.automatic.settings import AutoSettings
 from onnxprune.automatic.units import units_after, units_of
@@ -82,15 +82,23 @@ class Run:
         units = units_of(self.workspace, root.number)
         if units is None:
             analyse(self.workspace.model(root.number))  # says why
-        values, given = self._original(root), self.settings
+        values, given = self._known(root), self.settings
         return requirement_of(given.require, given.max_loss, given.budget, values, units or 0, self.metric)
 
-    def _original(self, root: Step) -> Mapping[tuple[str, str], float]:
-        """The original's metrics on the data of this run; those that are recorded may be of other data."""
-        if self.data is None or self.data == self.workspace.dataset_name(root.number):
-            return _values(self.workspace, root)
-        source = self.workspace.dataset(root.number, self.data)
-        return measure(self.workspace.blobs, self.workspace.model(root.number), source).metrics
+    def _known(self, step: Step, required: Requirement | None = None) -> Mapping[tuple[str, str], float]:
+        """A step's metrics on the data of this run; measured now where those that are recorded are of other data.
+
+        ``required``: also where a metric that it asks for is not among them.
+        """
+        values = _values(self.workspace, step)
+        same = self.data in (None, step.dataset or self.workspace.dataset_name(step.number))
+        floors = () if required is None else required.floors
+        if self.data is None or (same and all((floor.metric, floor.label) in values for floor in floors)):
+            return values
+        source = self.workspace.dataset(step.number, self.data)
+        compared = self._unlabelled() and step.parent is not None
+        original = self.workspace.model(step.root) if compared else None
+        return measure(self.workspace.blobs, self.workspace.model(step.number), source, original=original).metrics
 
     def _unlabelled(self) -> bool:
         source = self.workspace.dataset(self.start.number, self.settings.data)
@@ -103,15 +111,10 @@ class Run:
             raise NothingToPrune(
                 f"No unit of step {self.start.number} can be removed.", "`onnxprune inspect` says why, axis by axis."
             )
-        if self.start.parent is None:  # it was judged with the requirement
-            return Try(-1, self.start, units, Verdict(holds=True, reached=False))
-        verdict = self.requirement.judge(_values(self.workspace, self.start), units)
-        if not verdict.holds:
-            raise OptionError(
-                f"step {self.start.number} does not hold what is required: {verdict.words}",
-                "Start from a step that does: fine-tune this one, or name one above it.",
-            )
-        return Try(-1, self.start, units, verdict)
+        root = self.start.parent is None
+        values = self._known(self.start, self.requirement)
+        what = "the original" if root else f"step {self.start.number}"
+        return Try(-1, self.start, units, check_start(self.requirement, values, units, what, original=root))
 
     @property
     def held(self) -> list[Try]:

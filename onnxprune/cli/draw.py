@@ -80,7 +80,7 @@ def register(app: typer.Typer) -> None:
     app.command(name="preview", epilog=PREVIEW)(preview_units)
 
 
-def draw_model(  # noqa: PLR0913 - one for each option
+def draw_model(
     model: ModelArgument,
     out: Annotated[
         Path,
@@ -99,7 +99,7 @@ def draw_model(  # noqa: PLR0913 - one for each option
         typer.Option(
             "--metric",
             metavar="NAME",
-            help=f"Colour the layers by {', '.join(METRICS[:-1])}, or a criterion such as l2 (the mean over the units).",
+            help=f"Colour the layers by {', '.join(METRICS[:-1])}, or a criterion such as l2.",
             show_default=False,
         ),
     ] = None,
@@ -151,7 +151,7 @@ def _check(out: Path, width: int, scale: float) -> None:
         )
     if not NARROWEST <= width <= WIDEST:
         raise OptionError(f"--width {width}: expected {NARROWEST} to {WIDEST} pixels", "A screen is about 1200 wide.")
-    if not 0.25 <= scale <= 8:  # noqa: PLR2004 - told in the message
+    if not 0.25 <= scale <= 8:
         raise OptionError(f"--scale {scale}: expected 0.25 to 8", "1 is the normal size.")
     writable(out)
 

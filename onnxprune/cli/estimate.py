@@ -109,9 +109,7 @@ def run_estimate(
         counts = [row["units"] for row in curve]
         shown = curve if len(curve) <= ROWS else [curve[round(k * (len(curve) - 1) / (ROWS - 1))] for k in range(ROWS)]
         lines = [_cells(row) for row in shown]
-        title = (
-            f"Expected by {curve[0]['method'] if len(curve) > 2 else 'measurement'}, {counts[0]} to {counts[-1]} units"
-        )
+        title = f"Expected from {counts[0]} to {counts[-1]} units"
         show(table(title, ("units", metric, "low", "high", "parameters", "MACs", "file"), lines, right=range(7)))
 
 

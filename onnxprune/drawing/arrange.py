@@ -78,7 +78,7 @@ def arrange(
     longest = max((p.x + p.width / 2 for p in placed), default=0.0) + MARGIN
     return Drawing(
         sketch, tuple(placed), tuple(routes), tuple(_brackets(sketch, placed)),
-        width if lines.count > 1 else min(width, longest), lines.height, lines.count, (gap + WIDTH * scale) * 1.0, place_of,
+        width if lines.count > 1 else min(width, longest), lines.height, lines.count, gap + WIDTH * scale, place_of,
     )  # fmt: skip
 
 
@@ -141,26 +141,10 @@ def _lanes(ranks: Sequence[int], edges: Sequence[tuple[int, int, bool]]) -> list
         if not side:
             after[source].append(target)
             before[target].append(source)
-    length = [1] * count
-    for item in range(count - 1, -1, -1):
-        length[item] += max((length[n] for n in after[item]), default=0)
-    chains, taken = list[list[int]](), [False] * count
-    for item in sorted(range(count), key=lambda i: (-length[i], i)):
-        if taken[item]:
-            continue
-        chain = [item]
-        taken[item] = True
-        while True:
-            free = [n for n in after[chain[-1]] if not taken[n]]
-            if not free:
-                break
-            chain.append(max(free, key=lambda n: (length[n], -n)))
-            taken[chain[-1]] = True
-        chains.append(chain)
     lanes = [0] * count
     busy: dict[int, list[bool]] = {}
     columns = max(ranks, default=0) + 2
-    for chain in chains:
+    for chain in _chains(after):
         start = max([ranks[b] + 1 for b in before[chain[0]]], default=ranks[chain[0]])
         end = min([ranks[a] - 1 for a in after[chain[-1]]], default=ranks[chain[-1]])
         span = range(min(start, ranks[chain[0]]), max(end, ranks[chain[-1]]) + 1)
@@ -173,6 +157,26 @@ def _lanes(ranks: Sequence[int], edges: Sequence[tuple[int, int, bool]]) -> list
         for item in chain:
             lanes[item] = lane
     return lanes
+
+
+def _chains(after: Sequence[Sequence[int]]) -> list[list[int]]:
+    """All items as chains, the longest first: from an item to the one behind it from which the longest way is left."""
+    count = len(after)
+    length = [1] * count
+    for item in range(count - 1, -1, -1):
+        length[item] += max((length[n] for n in after[item]), default=0)
+    chains, taken = list[list[int]](), [False] * count
+    for item in sorted(range(count), key=lambda i: (-length[i], i)):
+        if taken[item]:
+            continue
+        chain, free = [item], [item]
+        while free:
+            taken[chain[-1]] = True
+            free = [n for n in after[chain[-1]] if not taken[n]]
+            if free:
+                chain.append(max(free, key=lambda n: (length[n], -n)))
+        chains.append(chain)
+    return chains
 
 
 def _near(lane: int) -> Sequence[int]:
@@ -204,7 +208,29 @@ def _lines(
     items: Sequence[_Item],
 ) -> tuple[list[int], list[float]]:
     """Line of each column, and its centre within the line."""
-    crossing = [0] * (len(wide) + 1)  # tensors that cross from the columns before a column to it or behind it
+    crossing = _crossing(len(wide), ranks, edges, items)
+    line_of, at, column, line = [0] * len(wide), [0.0] * len(wide), 0, 0
+    while column < len(wide):
+        end, used = column, 0.0
+        while end < len(wide) and (used + wide[end] + gap <= usable + gap or end == column):
+            used += wide[end] + gap
+            end += 1
+        if end < len(wide):
+            early = column + max(int((end - column) * EARLY), 1)
+            end = min(range(end, early - 1, -1), key=lambda c: (crossing[c], -c))
+        x = gap / 2
+        for place in range(column, end):
+            line_of[place], at[place] = line, x + wide[place] / 2
+            x += wide[place] + gap
+        column, line = end, line + 1
+    return line_of, at
+
+
+def _crossing(
+    columns: int, ranks: Sequence[int], edges: Sequence[tuple[int, int, bool]], items: Sequence[_Item]
+) -> list[int]:
+    """What a break before each column would cut: tensors, and frames, which count more than all tensors."""
+    crossing = [0] * (columns + 1)  # tensors that cross from the columns before a column to it or behind it
     ends: dict[int, int] = {}
     for source, target, side in edges:
         if not side:
@@ -222,21 +248,7 @@ def _lines(
     for low, high in spans.values():
         for column in range(low + 1, high + 1):
             crossing[column] += len(edges)  # better not inside of a frame
-    line_of, at, column, line = [0] * len(wide), [0.0] * len(wide), 0, 0
-    while column < len(wide):
-        end, used = column, 0.0
-        while end < len(wide) and (used + wide[end] + gap <= usable + gap or end == column):
-            used += wide[end] + gap
-            end += 1
-        if end < len(wide):
-            early = column + max(int((end - column) * EARLY), 1)
-            end = min(range(end, early - 1, -1), key=lambda c: (crossing[c], -c))
-        x = gap / 2
-        for place in range(column, end):
-            line_of[place], at[place] = line, x + wide[place] / 2
-            x += wide[place] + gap
-        column, line = end, line + 1
-    return line_of, at
+    return crossing
 
 
 def _heights(

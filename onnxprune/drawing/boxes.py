@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from math import prod, sqrt
-from os.path import commonprefix
 
 from onnxprune.cost import example_graph
 from onnxprune.drawing.clusters import Cluster, clusters_of
 from onnxprune.drawing.counts import multiplied, readers_of, shares
 from onnxprune.drawing.flow import Flow, Site, flow_of
-from onnxprune.drawing.kinds import ATTENTION, JOINS, NORMS, RECURRENT
+from onnxprune.drawing.kinds import ATTENTION, EMBEDDING, JOINS, NORMS, RECURRENT
 from onnxprune.drawing.repeats import repeats_of
 from onnxprune.drawing.values import Box, Edge, Sketch
 from onnxprune.graph import Graph
@@ -205,23 +204,24 @@ class _Making:
     def _kind(self, cluster: Cluster, head: Site) -> tuple[str, str, str]:
         """(kind, type in words, mark)."""
         node = head.node
-        if cluster.role == "attention" or node.op in ATTENTION:
-            return "attention", "attention", "A"
-        if node.bodies:
-            return "control", f"{node.op} with its body", node.op
-        if node.op in RECURRENT:
-            return "recurrent", node.op.removeprefix("DynamicQuantize"), node.op
         if cluster.role == "join":
             return "join", f"join ({node.op})", JOINS[node.op]
-        if cluster.role != "layer":
+        if cluster.role in ROLES:
             kind, word, mark = ROLES[cluster.role]
             return kind, word if word in ("softmax", "global pooling") else _small_word(word, head), mark
         if node.op in CONVOLUTIONS:
             return self._convolution(node)
-        if head.looks_up or "Embed" in node.op or node.op == "GatherBlockQuantized":
-            return "embedding", "embedding", "E"
-        if node.op in LINEARS:
+        if node.op in LINEARS and cluster.role == "layer":
             return ("linear", "linear", "L") if self.weights[head.number] else ("other", "matrix product", "⊡")
+        cell = node.op.removeprefix("DynamicQuantize")
+        for found, is_one in (
+            (("attention", "attention", "A"), cluster.role == "attention" or node.op in ATTENTION),
+            (("control", f"{node.op} with its body", node.op), bool(node.bodies)),
+            (("recurrent", cell, cell), node.op in RECURRENT),
+            (("embedding", "embedding", "E"), head.looks_up or node.op in EMBEDDING),
+        ):
+            if is_one:
+                return found
         return "other", node.key, "·"
 
     def _convolution(self, node: Node) -> tuple[str, str, str]:
@@ -245,8 +245,7 @@ class _Making:
     def _name(self, cluster: Cluster, head: Site, sites: Sequence[Site]) -> str:
         if cluster.role == "attention":
             titles = [node_title(self.graph, site.node) for site in sites if site.layer and self.weights[site.number]]
-            common = commonprefix(titles) if len(titles) > 1 else ""
-            return common.rpartition(".")[0] or (common if common in titles else "") or (titles or ["attention"])[0]
+            return _common(titles) or (titles or ["attention"])[0]
         return node_title(self.graph, head.node)
 
     def _produced(self, cluster: Cluster, sites: Sequence[Site]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -302,7 +301,7 @@ class _Making:
 
 
 def _hosts(flow: Flow, of: Mapping[int, int]) -> dict[int, int]:
-    """Plumbing between layers -> the first site of a layer that reads what it makes, else the one that it reads from."""
+    """Plumbing between layers -> the first site of a layer that reads what it makes, else the one before."""
     found: dict[int, int] = {}
     for site in reversed(flow.sites):
         if site.number not in of:
@@ -313,6 +312,17 @@ def _hosts(flow: Flow, of: Mapping[int, int]) -> dict[int, int]:
     for number in sorted(found):
         found[number] = found.get(found[number], found[number])
     return found
+
+
+def _common(titles: Sequence[str]) -> str:
+    """The module that all of these are in, "" for none."""
+    parts = [title.split(".") for title in titles]
+    same = (
+        [part for part, *others in zip(*parts, strict=False) if all(other == part for other in others)] if parts else []
+    )
+    while same and parts and not all(mine[: len(same)] == same for mine in parts):
+        same.pop()
+    return ".".join(same)
 
 
 def _small_word(word: str, head: Site) -> str:

@@ -1,9 +1,9 @@
 """Nodes to layers: Conv + BatchNormalization + activation + pooling is one box, reshaping is none.
 
 From each layer one walks on as long as everything flows through a single tensor again: the next *piece* is the smallest
-set of small nodes behind a tensor that all that is made of it leaves through one tensor (one node, or x · sigmoid(x), or
-a normalisation written out). Which pieces go with which layer is a short table. A set of nodes with one way in and one
-way out can be drawn as one box without turning any edge around.
+set of small nodes behind a tensor that all that is made of it leaves through one tensor (one node, or x · sigmoid(x),
+or a normalisation written out). Which pieces go with which layer is a short table. A set of nodes with one way in and
+one way out can be drawn as one box without turning any edge around.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def _behind(
 def _piece(
     flow: Flow, tensor: str, of: dict[int, int], inside: set[int], entry: frozenset[str]
 ) -> tuple[list[int], str] | None:
-    """The smallest piece behind a tensor, and the tensor that it ends in ("": in none). None where there is no piece."""
+    """The smallest piece behind a tensor, and the tensor that it ends in ("": in none); None for no piece."""
     waiting = list(flow.readers.get(tensor, ()))
     heapq.heapify(waiting)
     known, taken = {tensor, *entry}, list[int]()
@@ -175,7 +175,7 @@ def _is_plumbing(site: Site) -> bool:
 
 
 def _forward(flow: Flow, found: Sequence[Cluster], of: dict[int, int]) -> tuple[list[Cluster], dict[int, int]]:
-    """Give normalisations and activations to the one layer that they lead to, as networks with pre-activation have it."""
+    """Give normalisations and activations to the one layer that they lead to (pre-activation)."""
     into = list(range(len(found)))
     for number, cluster in enumerate(found):
         if cluster.role not in FORWARD:

@@ -74,7 +74,7 @@ def flow_of(graph: Graph) -> Flow:
         outer.setdefault(node.where[0], []).append(node)
     together = [tuple(sorted(nodes, key=lambda node: len(node.where))) for nodes in outer.values()]
     alive, kept = _alive(graph, together)
-    sites = []
+    sites: list[Site] = []
     for nodes in (found for found, keep in zip(together, kept, strict=True) if keep):
         made = {output for node in nodes for output in node.outputs}
         formal = {name for node in nodes for body in node.bodies.values() for name in body.inputs}
@@ -83,7 +83,7 @@ def flow_of(graph: Graph) -> Flow:
             read += [
                 o for node in nodes for b in node.bodies.values() for o in b.outputs if o in alive and o not in made
             ]
-        looks_up = _looks_up(graph, nodes[0], alive)
+        looks_up = _looks_up(nodes[0], alive)
         sites.append(
             Site(
                 len(sites), nodes, tuple(dict.fromkeys(read)), tuple(o for o in nodes[0].outputs if o in alive),
@@ -112,6 +112,6 @@ def _values_read(node: Node) -> tuple[str, ...]:
     return node.inputs[:TYPED_LIKE] if node.op == "CastLike" else node.inputs
 
 
-def _looks_up(graph: Graph, node: Node, alive: set[str]) -> bool:
+def _looks_up(node: Node, alive: set[str]) -> bool:
     """Whether a Gather reads rows that alive indices choose from a table of constants."""
     return node.op == "Gather" and node.input(0) not in alive and node.input(1) in alive

@@ -11,10 +11,12 @@ __all__ = [
     "ACTIVATIONS",
     "ATTENTION",
     "CHANNEL_NORMS",
+    "EMBEDDING",
     "JOINS",
     "NORMS",
     "PLUMBING",
     "RECURRENT",
+    "SOFTMAX",
     "class_of",
     "is_layer",
 ]
@@ -44,8 +46,9 @@ REDUCTIONS = frozenset(
 )
 SOFTMAX = frozenset("Softmax LogSoftmax Hardmax QLinearSoftmax".split())
 ACTIVATIONS = frozenset(
-    "Relu LeakyRelu PRelu Elu Selu Celu Sigmoid HardSigmoid HardSwish Tanh Gelu FastGelu QuickGelu BiasGelu Mish Softplus "
-    "Softsign Swish ThresholdedRelu Clip Erf QLinearSigmoid QLinearLeakyRelu BiasAdd BiasSplitGelu Shrink".split()
+    "Relu LeakyRelu PRelu Elu Selu Celu Sigmoid HardSigmoid HardSwish Tanh Gelu FastGelu QuickGelu BiasGelu Mish "
+    "Softplus Softsign Swish ThresholdedRelu Clip Erf QLinearSigmoid QLinearLeakyRelu BiasAdd BiasSplitGelu "
+    "Shrink".split()
 )
 JOINS = {
     "Add": "+", "QLinearAdd": "+", "Sum": "+", "Sub": "−", "Mul": "×", "QLinearMul": "×", "Div": "÷", "Concat": "∥",
@@ -54,9 +57,9 @@ JOINS = {
 }  # fmt: skip
 RESIZE = frozenset("Resize Upsample DepthToSpace SpaceToDepth GridSample Col2Im".split())
 ELEMENTWISE = frozenset(
-    "Abs Neg Sqrt Exp Log Reciprocal Sin Cos Tan Floor Ceil Round Sign Not Equal Greater GreaterOrEqual Less LessOrEqual "
-    "Where And Or Xor Mod IsNaN IsInf Pad Trilu CumSum Max Min Sub Add Mul Div Pow Sum Mean Concat QLinearAdd QLinearMul "
-    "QLinearConcat RotaryEmbedding".split()
+    "Abs Neg Sqrt Exp Log Reciprocal Sin Cos Tan Floor Ceil Round Sign Not Equal Greater GreaterOrEqual Less "
+    "LessOrEqual Where And Or Xor Mod IsNaN IsInf Pad Trilu CumSum Max Min Sub Add Mul Div Pow Sum Mean Concat "
+    "QLinearAdd QLinearMul QLinearConcat RotaryEmbedding".split()
 )
 
 
@@ -74,7 +77,8 @@ def is_layer(node: Node, looks_up: bool) -> bool:
 def class_of(nodes: Sequence[Node]) -> str:
     """What a piece of small nodes does; of several, the one that says most.
 
-    ``plumbing``, ``softmax``, ``channel norm``, ``norm``, ``pool``, ``global pool``, ``resize``, ``activation``, ``other``.
+    ``plumbing``, ``softmax``, ``channel norm``, ``norm``, ``pool``, ``global pool``, ``resize``, ``activation``,
+    ``other``.
     """
     ops = {node.op for node in nodes}
     if ops <= PLUMBING:

@@ -1,13 +1,14 @@
 """Blocks that come several times in a row: twelve encoder layers, the residual blocks of one stage.
 
 Boxes are compared by what they are and how large their output is, not by what they read, so that the layers of a dense
-block are equal although each reads more. A run counts where every copy has the same connections inside of it, leads into
-the next copy, and all that leaves a copy comes from its last box.
+block are equal although each reads more. A run counts where every copy has the same connections inside of it, leads
+into the next copy, and all that leaves a copy comes from its last box.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -32,12 +33,12 @@ def repeats_of(boxes: Sequence[Box], edges: Sequence[Edge]) -> tuple[Repeat, ...
         reach[edge.source] = max(reach[edge.source], edge.target)
     found, at = [], 0
     while at < len(boxes):
-        best = None
-        for period, run in ((p, 1 + int(lengths[p - 1, at]) // p) for p in range(1, lengths.shape[0] + 1)):
-            if run > (1 if period > 1 else MANY - 1) and (best is None or period * (run - 1) > best.saved):
-                run = _linked(inner, reach, at, period, run)
-                if run > (1 if period > 1 else MANY - 1) and (best is None or period * (run - 1) > best.saved):
-                    best = _Run(period, run)
+        best: _Run | None = None
+        for period in range(1, lengths.shape[0] + 1):
+            longest = _Run(period, 1 + int(lengths[period - 1, at]) // period)
+            if longest.beats(best):
+                linked = _Run(period, _linked(inner, reach, at, period, longest.count))
+                best = linked if linked.beats(best) else best
         if best is None or boxes[at].kind == "end":
             at += 1
             continue
@@ -48,9 +49,18 @@ def repeats_of(boxes: Sequence[Box], edges: Sequence[Edge]) -> tuple[Repeat, ...
     return tuple(found)
 
 
+@dataclass(frozen=True)
 class _Run:
-    def __init__(self, period: int, count: int) -> None:
-        self.period, self.count, self.saved = period, count, period * (count - 1)
+    """``count`` blocks of ``period`` boxes."""
+
+    period: int
+    count: int
+
+    def beats(self, other: _Run | None) -> bool:
+        """Whether it is a run at all, and saves more boxes than the other one."""
+        least = MANY if self.period == 1 else 2
+        saved = self.period * (self.count - 1)
+        return self.count >= least and (other is None or saved > other.period * (other.count - 1))
 
 
 def _look(box: Box) -> tuple[object, ...]:

@@ -1,10 +1,11 @@
-"""Lines of edges: straight where nothing is in between, round corners into another lane, arcs over boxes, and from the
-end of one line of a drawing to the beginning of the next.
+"""Lines of edges: straight, with round corners into another lane, as arcs over boxes, and from one line to the next.
+
+A *lane* is a row of boxes within a line of the drawing; an edge that changes lanes does so right behind its source, or
+right before its target, whichever way is free.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Lines:
-    """``tops``, ``bottoms``: of each line. ``arcs``: y of its lowest arc. ``centres[line]``: lane -> y of its middle."""
+    """``tops``, ``bottoms``: of each line. ``arcs``: y of its lowest arc. ``centres[line]``: lane -> y."""
 
     tops: tuple[float, ...]
     arcs: tuple[float, ...]
@@ -43,7 +44,8 @@ class Lines:
 def arc_levels(edges: Sequence[tuple[int, int, bool]], ranks: Sequence[int], lanes: Sequence[int]) -> dict[int, int]:
     """Number of an edge -> how high its arc goes, for the edges that have boxes in their way.
 
-    Arcs over each other differ, the shorter one is lower; those into the same box share a line. Beyond ARCS they overlap.
+    Arcs over each other differ, the shorter one is lower; those into the same box share a line. Beyond ARCS they
+    overlap.
     """
     occupied = set(zip(ranks, lanes, strict=True))
     over = [
@@ -76,9 +78,9 @@ def route_all(
             after = next(rank for rank in range(ranks[source] + 1, ranks[target]) if (rank, lanes[source]) in occupied)
             points = _arc(a, b, levels[number], lines, width, gap, ends_line=row_of[after] != a.row)
         else:
-            points = _direct(
-                a, b, lanes[source], lanes[target], ranks[source], ranks[target], occupied, lines, width, gap
-            )
+            between = range(ranks[source] + 1, ranks[target])
+            late = not any((rank, lanes[source]) in occupied for rank in between)
+            points = _direct(a, b, lanes[source], lanes[target], lines, width, gap, late=late)
         found.append(Route(a.id, b.id, tuple(points), side))
     return found
 
@@ -92,14 +94,12 @@ def _blocked(occupied: set[tuple[int, int]], first: int, last: int, lane: int, o
 
 
 def _direct(
-    a: Placed, b: Placed, lane: int, other: int, first: int, last: int, occupied: set[tuple[int, int]], lines: Lines,
-    width: float, gap: float,
-) -> list[Point]:  # fmt: skip
-    """Along a lane, with the change of lanes right behind the source or right before the target."""
+    a: Placed, b: Placed, lane: int, other: int, lines: Lines, width: float, gap: float, *, late: bool
+) -> list[Point]:
+    """Along a lane; ``late``: the change of lanes comes right before the target, not right behind the source."""
     start, end = (a.x + a.width / 2, a.y), (b.x - b.width / 2, b.y)
     if a.row == b.row and lane == other:
         return [start, end]
-    late = not any((rank, lane) in occupied for rank in range(first + 1, last))
     if a.row == b.row:
         bend = end[0] - gap / 2 if late else start[0] + gap / 2
         return [start, (bend, start[1]), (bend, end[1]), end]
@@ -123,7 +123,7 @@ def _turns(x: float, y: float, first: int, last: int, lane: int, lines: Lines, w
 
 
 def _arc(a: Placed, b: Placed, level: int, lines: Lines, width: float, gap: float, *, ends_line: bool) -> list[Point]:
-    """Up behind the source, over the boxes, down into the target. ``ends_line``: nothing stands behind the source on its line."""
+    """Up behind the source, over the boxes, down into the target. ``ends_line``: the source is the last on its line."""
     bend = a.x + a.width / 2 + gap * 0.35
     points: list[Point] = [(a.x + a.width / 2, a.y)]
     if not ends_line:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from xml.sax.saxutils import escape, quoteattr
@@ -21,8 +22,14 @@ DARK_COLOURS: Mapping[str, str] = {
     "activation": "#566270", "join": "#1a2129", "control": "#9a78d8", "other": "#857f70", "end": "#1a2129",
     "embedding": "#ad8c52",
 }  # fmt: skip
+FONT = "Inter, Segoe UI, Helvetica, Arial, DejaVu Sans, sans-serif"
+HATCH = (
+    '<defs><pattern id="hatch" width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
+    '<rect width="5" height="5" fill="{gone}"/><rect width="1.6" height="5" fill="{surface}"/></pattern></defs>'
+)
 LIGHT = {"ink": "#1c2733", "quiet": "#5d6b79", "line": "#8d99a5", "surface": "#ffffff", "gone": "#c62828"}
 DARK = {"ink": "#e4e9ee", "quiet": "#9aa7b4", "line": "#6d7986", "surface": "#1a2129", "gone": "#ff6b60"}
+FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]")  # characters that XML does not have
 LETTER = 5.0  # pixels of a letter of a name
 SHORTEST = 3  # letters of a name that is cut off
 LEGEND, LEGEND_LETTER = 22.0, 5.9  # height of a row; pixels of a letter
@@ -34,7 +41,7 @@ class Marks:
 
     ``gone``: group -> share of its units that is to go, drawn red and hatched. ``left``: id of a box -> share of the
     units of the original that it still has; the rest is an empty outline. ``colours``: id of a box -> colour, in the
-    place of that of its kind. ``linked``, ``selected``: ids of boxes with an outline. ``note``: a line under the legend.
+    place of that of its kind. ``linked``, ``selected``: ids of boxes with an outline. ``note``: a line at the end.
     """
 
     gone: Mapping[str, float] = field(default_factory=dict)
@@ -54,13 +61,11 @@ def svg(drawing: Drawing, marks: Marks | None = None, *, dark: bool = False, leg
     ]
     rows = _legend_rows(kinds, drawing.width) if legend else []
     height = drawing.height + LEGEND * len(rows) + (LEGEND if marks.note or any(marks.gone.values()) else 0)
+    size = f'width="{_n(drawing.width)}" height="{_n(height)}" viewBox="0 0 {_n(drawing.width)} {_n(height)}"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_n(drawing.width)} {_n(height)}" width="{_n(drawing.width)}"'
-        f' height="{_n(height)}" font-family="Inter, Segoe UI, Helvetica, Arial, DejaVu Sans, sans-serif" role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="{FONT}" role="img">',
         f"<title>{_x(_summary(drawing))}</title>",
-        '<defs><pattern id="hatch" width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
-        f'<rect width="5" height="5" fill="{colours["gone"]}"/><rect width="1.6" height="5" fill="{colours["surface"]}"/>'
-        "</pattern></defs>",
+        HATCH.format(**colours),
         f'<rect width="100%" height="100%" fill="{colours["surface"]}"/>',
         *(_bracket(bracket, colours) for bracket in drawing.brackets),
         *(_route(route, colours) for route in drawing.routes),
@@ -84,13 +89,14 @@ def box_text(box: Box) -> str:
 
 
 def fitting(name: str, width: float) -> str:
-    """The end of a name that fits into so many pixels: the parts behind the last dots say most, unless all are digits."""
+    """The end of a name that fits into so many pixels: the parts behind the last dots say most."""
     letters = max(int(width / LETTER), 0)
     if len(name) <= letters:
         return name
     parts = [part for part in name.replace("/", ".").split(".") if part]
     worded = next((i for i in range(len(parts) - 1, -1, -1) if not parts[i].isdigit()), 0)
-    for start in range(worded + 1):
+    numbers = len(parts) - 1 - worded  # behind the last word
+    for start in range(worded + 1 + (numbers > 1)):
         short = ".".join(parts[start:])
         if len(short) <= letters:
             return short
@@ -160,7 +166,7 @@ def _bracket(bracket: Bracket, colours: Mapping[str, str]) -> str:
 
 def _count(bracket: Bracket, colours: Mapping[str, str]) -> str:
     """How often a block is there, at the upper left corner of its frame."""
-    if bracket.count < 2:  # noqa: PLR2004
+    if bracket.count == 1:
         return ""
     text = f"×{bracket.count}"
     wide = 7 + 6.2 * len(text)
@@ -221,7 +227,8 @@ def _told(boxes: Sequence[Box], marks: Marks) -> str:
 def _summary(drawing: Drawing) -> str:
     boxes = drawing.sketch.boxes
     layers = sum(box.heavy for box in boxes)
-    return f"Architecture: {layers} layers, {sum(b.parameters for b in boxes):,} parameters, {sum(b.macs for b in boxes):,} MACs"
+    parameters, macs = sum(box.parameters for box in boxes), sum(box.macs for box in boxes)
+    return f"Architecture: {layers} layers, {parameters:,} parameters, {macs:,} MACs"
 
 
 def _rect(x: float, y: float, width: float, height: float, style: str, *, rounded: bool = True) -> str:
@@ -238,12 +245,7 @@ def _text(x: float, y: float, text: str, size: float, fill: str, *, anchor: str 
 
 def _x(text: str) -> str:
     """Escaped, without the control characters that XML forbids."""
-    return escape(
-        "".join(
-            c if c in "\n\t" or ord(c) >= 32 and c not in "\ufffe\uffff" and not 0xD800 <= ord(c) < 0xE000 else "�"
-            for c in text
-        )
-    )  # noqa: PLR2004, E501
+    return escape(FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", text))
 
 
 def _n(value: float) -> str:

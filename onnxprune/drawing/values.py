@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-__all__ = ["KINDS", "Bracket", "Box", "Drawing", "Edge", "Placed", "Repeat", "Route", "Sketch"]
+__all__ = ["KINDS", "Box", "Bracket", "Drawing", "Edge", "Placed", "Repeat", "Route", "Sketch"]
 
 # Kind of a box -> the word for a legend, in the order of a legend.
 KINDS: Mapping[str, str] = {
@@ -33,11 +33,11 @@ class Box:
 
     ``kind``: a key of KINDS. ``word``: the type in words ("convolution 3×3, stride 2"). ``mark``: what stands in a box
     without units ("+" for a join). ``groups``: names of the groups whose units the layer produces and that ``units``
-    counts; ``also``: other groups produced inside of it; ``carries``: all groups with a member in it. ``units``: how many
-    the layer has, None where it has none of its own; ``unit_word``: what they are called. ``shape``: of the output,
-    with a batch of 1. ``extent``: side of the feature map, length of the sequence, 1 for a vector. ``parameters`` and
-    ``macs``: of all nodes inside; over all boxes they add up to those of the model. ``nodes``: operator and name of each
-    node. ``numbers``: the numbers of these nodes. ``weights``: names of the constants.
+    counts; ``also``: other groups produced inside of it; ``carries``: all groups with a member in it. ``units``: how
+    many the layer has, None where it has none of its own; ``unit_word``: what they are called. ``shape``: of the
+    output, with a batch of 1. ``extent``: side of the feature map, length of the sequence, 1 for a vector.
+    ``parameters``, ``macs``: of all nodes inside; over all boxes they add up to those of the model. ``nodes``:
+    operator and name of each node. ``numbers``: the numbers of these nodes. ``weights``: names of the constants.
     """
 
     id: int
@@ -66,7 +66,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Edge:
-    """``source`` and ``target``: ids of boxes. ``shape``: of what flows. ``side``: a mask or the like, drawn faintly."""
+    """``source``, ``target``: ids of boxes. ``shape``: of what flows. ``side``: a mask or the like, drawn faintly."""
 
     source: int
     target: int
@@ -127,7 +127,7 @@ class Placed:
 
 @dataclass(frozen=True)
 class Route:
-    """The line of an edge, from the ``source`` to the ``target`` (first boxes of placed ones), through all ``points``."""
+    """The line of an edge from ``source`` to ``target`` (the first boxes of placed ones) through all ``points``."""
 
     source: int
     target: int

@@ -56,7 +56,7 @@ def effect_of(
     elif not 0 <= what < 1:
         raise OptionError(f"ratio: got {what}, expected 0 to below 1", "It is the share of units that go.")
     else:
-        exact = [p for p in previews(workspace, step, named, **options) if p.ratio_of(named) == what]
+        exact = [p for p in previews(workspace, step, named, **options) if what in p.ratios_of(named)]
         exact = exact or ([p for p in previews(workspace, step, **options) if not p.removed] if what == 0 else [])
     if exact:
         found = exact[0]
@@ -69,8 +69,7 @@ def _read_off(known: tuple[Preview, ...], what: Plan | float, criterion: str) ->
     by_plan = isinstance(what, Plan)
     points: dict[float, Preview] = {}
     for preview in known:
-        ratio = preview.ratio_of(criterion)
-        if ratio is not None:
+        for ratio in preview.ratios_of(criterion):
             points[preview.removed / max(preview.units, 1) if by_plan else ratio] = preview
     at = what.removed_units / max(sum(what.group_sizes.values()), 1) if isinstance(what, Plan) else what
     points = {x: p for x, p in points.items() if x > 0}

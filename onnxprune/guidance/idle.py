@@ -28,7 +28,7 @@ Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
 NOTHING = 1e-6  # share of the largest activation of the group
-STILL = 1e-4  # share of the largest deviation
+STILL = 1e-4  # deviation as a share of the mean
 ALIKE = 0.99  # correlation
 
 
@@ -59,9 +59,8 @@ def _cases(
         return
     words = f"never active on {samples} samples."
     yield "dead", np.flatnonzero(dead & ~zero), words, 0.9 if samples >= 100 else 0.6
-    spread = float(seen.deviation.max())
-    still = (seen.deviation <= STILL * spread) & ~dead & ~zero
-    if spread > 0 and group.units > 1:
+    still = (seen.deviation <= STILL * np.abs(seen.mean)) & ~dead & ~zero
+    if group.units > 1:
         words = (
             f"the same for all of {samples} samples. What they add can go into the biases behind them: "
             "`onnxprune ws recover` with method bias after removing them."

@@ -28,6 +28,7 @@ from onnxprune.guidance.subject import Subject, Units
 from onnxprune.model import Model
 from onnxprune.recover import recover
 from onnxprune.surgery import remove
+from onnxprune.workspace.paths import FIRST
 from onnxprune.workspace.recording import Progress, dumps
 from onnxprune.workspace.workspace import Workspace
 
@@ -66,9 +67,15 @@ class Preview:
         """By how much the metric changes."""
         return measured(self.metric, self.value - self.baseline)
 
+    def ratios_of(self, criterion: str) -> tuple[float, ...]:
+        """The ratios of this criterion that it came of, in their order."""
+        return tuple(
+            sorted(float(r["ratio"]) for r in self.recipes if r.get("criterion") == criterion and "ratio" in r)
+        )
+
     def ratio_of(self, criterion: str) -> float | None:
-        """The ratio of this criterion that it came of; None where it came of something else."""
-        return next((float(r["ratio"]) for r in self.recipes if r.get("criterion") == criterion and "ratio" in r), None)
+        """The lowest of them; None where it came of something else."""
+        return next(iter(self.ratios_of(criterion)), None)
 
     def threshold_of(self, criterion: str) -> float | None:
         """The same with a threshold."""
@@ -165,7 +172,8 @@ class Bench:
             model, self.dataset, original=self._original, curves="none", progress=self.progress, **about.running
         )
         values = {metric.name: float(metric.value) for metric in found if math.isfinite(metric.value)}
-        name = next((n for n in values if self._baseline is None or n == self._baseline.metric), None)
+        first = FIRST if self._baseline is None else (self._baseline.metric,)
+        name = next((n for n in (*first, *values) if n in values), None)
         if name is None:
             raise DataError(f"{about.step.name}: it has no metric on {self.dataset.name}", "Look at its outputs.")
         cost = about.costs.after(units)

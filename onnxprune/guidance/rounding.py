@@ -22,6 +22,7 @@ from onnxprune.values import Group, Ints
 
 __all__ = ["rounding"]
 
+FEW = 2.0  # times what the same units save where there are no blocks, for an estimate
 SMALL = 0.005  # share of the latency that counts as none
 
 
@@ -77,14 +78,14 @@ def _estimated(
     if step == 1 or not above or channels < step or above % group.channels:
         return None
     count = above // group.channels
-    if count >= left:
-        return None
     blocks = -(-channels // step)
+    if count >= left or 1 / blocks < FEW * count / left:
+        return None
     share = _share(about, group.name)
     block = f"blocks of {step} ({'measured on this machine' if sure else 'a common size, not measured here'})"
     reason = (
         f"Kernels work on {block}: {channels} channels take as long as {blocks * step}. {_counted(group, count)} fewer "
-        f"leave {channels - above}, which saves about {1 / blocks:.0%} of this layer's time."
+        f"{'leaves' if count == 1 else 'leave'} {channels - above}, which saves about {1 / blocks:.0%} of this layer's time."
     )
     effect = Effect("latency", 1.0, 1 - share / blocks, ESTIMATED, "share of the model's, by MACs and blocks")
     return _removal(about, group, count, reason, 0.35 if sure else 0.25, effect, known, loss)

@@ -139,8 +139,8 @@ def try_out(
     about = _subject(workspace, step, options, progress)
     rules = speculation(workspace)
     bench = Bench(about, progress, samples=rules.samples, seed=int(options.get("seed") or 0))
-    noted = marker(workspace, bench.model_hash)
     found = [one for one in suggest(workspace, step, loss=loss, progress=progress, **options) if _untried(one)][:count]
+    noted = marker(workspace, bench.model_hash)
     for done, one in enumerate(found):
         progress(f"trying out: {one.title}", done, len(found))
         units = about.resolve(one.edits)

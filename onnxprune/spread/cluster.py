@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import importlib
 import logging
+import os
 import threading
 import time
 import weakref
@@ -18,6 +19,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,17 +32,19 @@ from onnxprune.spread.parcel import (
     KEPT,
     REST,
     Parcel,
+    Part,
     forget,
-    parcel,
     portable_dataset,
     portable_model,
     split,
 )
 from onnxprune.spread.tasks import Lost, Watched
 
-__all__ = ["ClusterExecutor", "Courier", "cluster"]
+__all__ = ["ClusterExecutor", "Courier", "Remote", "cluster"]
 
-PATIENCE = "10s"  # for a scheduler and a first worker to answer
+PATIENCE = 10.0  # seconds for a scheduler and a first worker to answer
+FETCH = 300.0  # seconds for a worker to get a part from another one
+PAUSE = 0.2  # seconds until something is sent again
 ALONE = 60.0  # seconds that a cluster may be without any worker in the middle of the work
 
 
@@ -71,7 +75,7 @@ def cluster(address: str) -> Iterator[tuple[Executor, Courier]]:
 async def _greeted(distributed: Any, address: str) -> None:
     """Ask the scheduler who it is: a client that never met one takes long to give up, even when nobody wants it."""
     async with distributed.rpc(address, timeout=PATIENCE) as scheduler:
-        await scheduler.identity()
+        await asyncio.wait_for(scheduler.identity(), PATIENCE)
 
 
 def _nobody(address: str, error: Exception) -> OptionError:
@@ -164,7 +168,7 @@ class Courier:
 
     def __init__(self, client: Any) -> None:
         self._client = client
-        self._sent: OrderedDict[str, Any] = OrderedDict()
+        self._sent: OrderedDict[str, Remote] = OrderedDict()
         self._known: weakref.WeakKeyDictionary[Dataset, tuple[Any, str]] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
 
@@ -174,33 +178,65 @@ class Courier:
         rest = parts.pop(REST)
         model = parts.get("model")
         inputs = None if model is None else model_inputs(model)
-        try:
-            with self._lock:
-                sent = {REST: self._client.scatter(rest, broadcast=True, hash=False)}
-                for name, part in parts.items():
-                    sent[name] = self._model(part) if isinstance(part, Model) else self._dataset(part, inputs)
-        except (OSError, CancelledError) as error:
-            raise BrokenExecutor(f"nothing can be sent to the workers ({error})") from error
-        return parcel(sent)
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                with self._lock:
+                    sent: dict[str, Part] = {REST: self._scattered(f"onnxprune-work-{os.urandom(16).hex()}", rest)}
+                    for name, part in parts.items():
+                        sent[name] = self._model(part) if isinstance(part, Model) else self._dataset(part, inputs)
+                return Parcel(sent)
+            except (OSError, CancelledError) as error:  # a worker may die while it is sent something
+                if self._client.status != "running" or time.monotonic() > deadline:
+                    raise BrokenExecutor(f"nothing can be sent to the workers ({error})") from error
+            time.sleep(PAUSE)
 
-    def _model(self, model: Model) -> Any:
+    def _model(self, model: Model) -> Part:
         return self._there(f"onnxprune-model-{model.hash}", lambda: portable_model(model))
 
-    def _dataset(self, dataset: Dataset, inputs: Any) -> Any:
+    def _dataset(self, dataset: Dataset, inputs: Any) -> Part:
         known = self._known.get(dataset)
         if known is None or known[0] != inputs:
             whole = portable_dataset(dataset, inputs)
             known = self._known[dataset] = inputs, f"onnxprune-data-{_digest(whole)}"
         return self._there(known[1], lambda: portable_dataset(dataset, inputs))
 
-    def _there(self, key: str, make: Callable[[], Any]) -> Any:
+    def _there(self, key: str, make: Callable[[], Any]) -> Part:
         """What stands for a part, which is sent where it is not on the cluster."""
-        if key not in self._sent or self._sent[key].status != "finished":
-            self._sent[key] = self._client.scatter({key: make()}, broadcast=True)[key]
+        if key not in self._sent or self._sent[key].future.status != "finished":
+            self._sent[key] = self._scattered(key, make())
             while len(self._sent) > KEPT:
                 self._sent.popitem(last=False)
         self._sent.move_to_end(key)
         return self._sent[key]
+
+    def _scattered(self, key: str, part: Any) -> Remote:
+        return Remote(key, self._client.scatter({key: part}, broadcast=True)[key])
+
+
+@dataclass(frozen=True)
+class Remote(Part):
+    """A part on the cluster, there as long as somebody holds its ``future``, which stays on this side.
+
+    It is not an argument that Dask sees to: Dask forgets idle copies after a while and would send them again.
+    """
+
+    key: str
+    future: Any = field(default=None, compare=False)
+
+    def load(self) -> Any:
+        """Raises Lost where nobody has it any more."""
+        distributed: Any = importlib.import_module("distributed")
+        here = distributed.get_worker().data
+        if self.key in here:
+            return here[self.key]
+        try:
+            return distributed.Future(self.key, distributed.get_client()).result(timeout=FETCH)
+        except (OSError, CancelledError, KeyError) as error:
+            raise Lost(f"{self.key} is nowhere ({type(error).__name__})") from error
+
+    def __reduce__(self) -> tuple[type[Remote], tuple[str]]:
+        return Remote, (self.key,)
 
 
 def _digest(dataset: Dataset) -> str:

@@ -13,11 +13,12 @@ import shutil
 import tempfile
 import threading
 import weakref
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,13 +33,13 @@ __all__ = [
     "REST",
     "Files",
     "Parcel",
+    "Part",
     "Share",
     "Stored",
     "at_home",
     "forget",
     "opened",
     "own",
-    "parcel",
     "portable_dataset",
     "portable_model",
     "split",
@@ -50,25 +51,30 @@ D = TypeVar("D")
 # Takes what tasks have in common, gives what stands for it in a call of ``submit``; `opened` makes it whole again.
 Share = Callable[[Any], Any]
 
-# A parcel is a plain dict, since a cluster looks for its own handles in plain containers only.
-Parcel = dict[str, Any]
 REST = ""  # the part that is neither a model nor a dataset
 KEPT = 4  # models and datasets that stay with the workers for the next work
 _NUMBERS = itertools.count()
 _LOCK = threading.Lock()
 _OPENED: OrderedDict[str, Any] = OrderedDict()  # in a worker: parcels that were put together, the last few
-_PARTS: OrderedDict[Path, Any] = OrderedDict()  # in a worker: what was read from files, by file
+_PARTS: OrderedDict[Part, Any] = OrderedDict()  # in a worker: models and datasets that came to it
 _OWN: dict[int, tuple[Any, Any]] = {}  # in a worker: thread -> what it works on, and what it made of it
 
 
+class Part(ABC):
+    """What stands for a part; equal for equal parts."""
+
+    @abstractmethod
+    def load(self) -> Any:
+        """The part, in a worker."""
+
+
 @dataclass(frozen=True)
-class Stored:
+class Stored(Part):
     """A part in a file of this machine."""
 
     path: Path
 
     def load(self) -> Any:
-        """The part, in a worker."""
         return pickle.loads(self.path.read_bytes())  # noqa: S301 - the process above this one wrote it
 
 
@@ -79,35 +85,37 @@ def split(common: Any) -> dict[str, Any]:
     return {REST: replace(common, **dict.fromkeys(large)), **large}
 
 
-def parcel(parts: Mapping[str, Any]) -> Parcel:
-    """Parts, or what stands for them, under a key that no other parcel has."""
-    return {"parcel": f"{os.getpid()}-{os.urandom(8).hex()}-{next(_NUMBERS)}", "parts": dict(parts)}
+@dataclass(frozen=True, eq=False)
+class Parcel:
+    """What stands for a work: for each of its parts, under a ``key`` that no other parcel has."""
+
+    parts: Mapping[str, Part]
+    key: str = field(default_factory=lambda: os.urandom(16).hex())
 
 
 def opened(handle: Any) -> Any:
     """In the worker: what the parcel is made of, as one again; the same object for the same parcel."""
-    if not (isinstance(handle, dict) and "parcel" in handle):
+    if not isinstance(handle, Parcel):
         return handle
     with _LOCK:
-        key = handle["parcel"]
+        key = handle.key
         if key not in _OPENED:
-            parts = {name: _part(part) for name, part in handle["parts"].items()}
-            rest = parts.pop(REST)
-            _OPENED[key] = replace(rest, **parts)
+            parts = dict(handle.parts)
+            rest = parts.pop(REST).load()
+            _OPENED[key] = replace(rest, **{name: _kept(part) for name, part in parts.items()})
             while len(_OPENED) > 1:
                 _OPENED.popitem(last=False)
         return _OPENED[key]
 
 
-def _part(part: Any) -> Any:
-    """A part that came as it is, or in a file: read once."""
-    if not isinstance(part, Stored):
-        return part
-    if part.path not in _PARTS:
-        _PARTS[part.path] = part.load()
+def _kept(part: Part) -> Any:
+    """A part, which comes once."""
+    if part not in _PARTS:
+        _PARTS[part] = part.load()
         while len(_PARTS) > KEPT:
             _PARTS.popitem(last=False)
-    return _PARTS[part.path]
+    _PARTS.move_to_end(part)
+    return _PARTS[part]
 
 
 def own(common: W, make: Callable[[W], D]) -> D:
@@ -176,7 +184,7 @@ class Files:
         parts = split(common)
         rest = self._write(parts.pop(REST))
         with self._lock:
-            return parcel({REST: rest, **{name: self._stored(part) for name, part in parts.items()}})
+            return Parcel({REST: rest, **{name: self._stored(part) for name, part in parts.items()}})
 
     def _stored(self, part: Model | Dataset) -> Stored:
         key: object = part.hash if isinstance(part, Model) else id(part)

@@ -29,7 +29,8 @@ from onnxprune.recover import recover
 from onnxprune.train import DECAY, KEEP_ZEROS, MASKED, Optimizer, divided, train
 from onnxprune.train.stops import CANCELLED
 from onnxprune.values import Options
-from onnxprune.workspace.edits import draft_plan
+from onnxprune.workspace.drafting import scored_by
+from onnxprune.workspace.edits import draft_plan, kept_or_computed
 from onnxprune.workspace.folder import inside
 from onnxprune.workspace.recording import (
     Progress,
@@ -218,7 +219,8 @@ def _edit(
         inlined, coupling = analyse(model, _coupling_options(work), **work.running)
         data = None if work.source is None else open_calibration(work.source)
         settings = Settings(data=data, seed=work.seed, progress=work.report, **work.running)
-        plan = draft_plan(inlined, coupling, edits, settings)
+        scores = kept_or_computed(workspace, number, scored_by(inlined, coupling, settings))
+        plan = draft_plan(inlined, coupling, edits, scores=scores)
     return _carried_out(work, "edit", model, plan)
 
 

@@ -42,7 +42,7 @@ from onnxprune.errors import DataError, GroupNotFound, OptionError
 from onnxprune.model import Model
 from onnxprune.values import Coupling, Ints
 
-__all__ = ["SCALES", "DraftState", "Source", "draft_state", "on_scale", "scored_by"]
+__all__ = ["SCALES", "DraftState", "Scores", "Source", "draft_state", "on_scale", "scored_by"]
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -92,15 +92,10 @@ class DraftState:
 
 
 def scored_by(model: Model, coupling: Coupling, settings: Settings | None = None) -> Source:
-    """Scores computed when an entry asks for them, once for each criterion."""
+    """Scores computed when an entry asks for them, once for each criterion, from the data in ``settings``."""
     found: dict[str, Scores] = {}
 
     def source(edit: Mapping[str, Any]) -> Scores:
-        if edit.get("scores") is not None:
-            raise DataError(
-                f"the draft was made with kept scores ({edit['scores']}), which are not here",
-                "Measure them again, and set the threshold again.",
-            )
         name = str(edit["criterion"])
         if name not in found:
             found[name] = score(model, coupling, name, settings or Settings())

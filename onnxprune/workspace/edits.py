@@ -19,21 +19,24 @@ what entries come to. Whatever else an entry holds (who brushed it, on which vie
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from math import isfinite
 from typing import Any
 
 import numpy as np
 
 from onnxprune.criteria import Settings
-from onnxprune.errors import NothingToPrune, OptionError
+from onnxprune.errors import DataError, NothingToPrune, OptionError
 from onnxprune.model import Model
 from onnxprune.plan import Plan
 from onnxprune.values import Coupling
-from onnxprune.workspace.drafting import SCALES, Source, draft_state, scored_by
+from onnxprune.workspace.drafting import SCALES, Scores, Source, draft_state, scored_by
+from onnxprune.workspace.workspace import Workspace
 
-__all__ = ["check_edit", "draft_plan", "edit_words"]
+__all__ = ["check_edit", "draft_plan", "edit_words", "kept_or_computed"]
 
 VERBS = ("remove", "restore", "ratio", "threshold", "share", "lock", "clear")
+KEPT = "onnxprune.guidance.scores", "kept_scores"  # by name, because it builds on this package
 FORMS = 'An edit is {"group": name, "remove": [units]}, "restore" likewise, or {"criterion": name, "ratio": share}.'
 
 
@@ -81,6 +84,27 @@ def _check_lowest(edit: Mapping[str, Any], verb: str) -> None:
 
 def _is_place(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def kept_or_computed(workspace: Workspace, step: int, computed: Source) -> Source:
+    """Scores that entries of this step's draft speak of: those that are kept, where an entry names them, else computed.
+
+    What it gives raises DataError where they are not kept any longer.
+    """
+
+    def source(edit: Mapping[str, Any]) -> Scores:
+        if edit.get("scores") is None:
+            return computed(edit)
+        kept_scores = getattr(import_module(KEPT[0]), KEPT[1])
+        found: Scores | None = kept_scores(workspace, step, str(edit["criterion"]), **edit["scores"])
+        if found is None:
+            raise DataError(
+                f"the draft of step {step} was made with scores by {edit['criterion']} that are not kept any longer",
+                "Measure them again, or undo that entry.",
+            )
+        return found
+
+    return source
 
 
 def edit_words(edit: Mapping[str, Any]) -> str:

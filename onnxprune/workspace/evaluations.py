@@ -10,6 +10,7 @@ the key, or makes it; by default everything is read anew.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -100,7 +101,15 @@ class Documents:
         blob = self.names(number).get("predictions")
         if blob is None:
             return None
-        return self.keep(("predictions", blob), lambda: predictions_of(self.workspace.blobs, blob))
+
+        def make() -> Arrays:
+            found = predictions_of(self.workspace.blobs, blob)
+            if "labels" in found:  # all steps of a tree have the same, which is kept once
+                labels = found["labels"]
+                found["labels"] = self.keep(("labels", hashlib.sha256(labels.tobytes()).digest()), lambda: labels)
+            return found
+
+        return self.keep(("predictions", blob), make)
 
     def history(self, number: int) -> History | None:
         """The training that made a step."""

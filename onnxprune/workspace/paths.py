@@ -19,6 +19,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -70,15 +71,14 @@ def path_rows(workspace: Workspace, number: int, metric: str | None = None, keep
     """
     path, documents = workspace.steps.path(number), Documents(workspace, keep)
     metric = metric or main_metric(path)
-    answers = [documents.predictions(step.number) for step in path]
     rows = []
     for k, step in enumerate(path):
         row: Row = {"step": step.number, "kind": step.kind, "name": step.name, "seconds": step.seconds}
         row |= _costs(step, path[0])
         row["metric"], row["value"] = metric, None if metric is None else step.metrics.get(metric)
-        row |= _moves(answers[k - 1] if k else None, answers[k], "")
-        row |= _moves(answers[0] if k else None, answers[k], "_since")
-        row |= _recovery(documents.history(step.number), metric, path[0])
+        row |= _kept_moves(documents, path[k - 1] if k else None, step, "")
+        row |= _kept_moves(documents, path[0] if k else None, step, "_since")
+        row |= _kept_recovery(documents, step, metric, path[0])
         rows.append(row)
     return rows
 
@@ -113,8 +113,8 @@ def loss_rows(workspace: Workspace, number: int, keep: Keep = anew) -> list[Row]
     for step in workspace.steps.path(number):
         history = documents.history(step.number)
         if history is not None and history.trained:
-            loss = loss_fluctuation(history)
-            pairs = zip(loss.steps, loss.losses, strict=True)
+            blob = documents.names(step.number)["history"]
+            pairs = documents.keep(("losses", blob), partial(_losses, history))
             rows += [{"step": step.number, "at": at, "loss": _finite(value)} for at, value in pairs]
     return rows
 
@@ -287,6 +287,30 @@ def _moves(old: Arrays | None, new: Arrays | None, suffix: str) -> Row:
         names[0]: int(np.count_nonzero(new["right"] < old["right"])),
         names[1]: int(np.count_nonzero(new["right"] > old["right"])),
     }
+
+
+def _kept_moves(documents: Documents, before: Step | None, after: Step, suffix: str) -> Row:
+    if before is None:
+        return _moves(None, None, suffix)
+    blobs = [documents.names(step.number).get("predictions") for step in (before, after)]
+
+    def make() -> Row:
+        return _moves(documents.predictions(before.number), documents.predictions(after.number), suffix)
+
+    return documents.keep(("moves", suffix, *blobs), make)
+
+
+def _kept_recovery(documents: Documents, step: Step, metric: str | None, root: Step) -> Row:
+    blob = documents.names(step.number).get("history")
+    if blob is None:
+        return _recovery(None, metric, root)
+    key = ("recovery", blob, metric, root.number, root.metrics.get(metric or ""))
+    return documents.keep(key, lambda: _recovery(documents.history(step.number), metric, root))
+
+
+def _losses(history: History) -> list[tuple[int, float]]:
+    loss = loss_fluctuation(history)
+    return list(zip(loss.steps, loss.losses, strict=True))
 
 
 def _told(history: History, metric: str | None) -> str:

@@ -70,6 +70,25 @@ def twice(ws: Workspace, step: int, options: Mapping[str, Any], progress: Progre
     return record(ws, step, options, progress, asked)
 
 
+def several(ws: Workspace, step: int, options: Mapping[str, Any], progress: Progress, asked: Asked) -> Step:
+    """Record as many steps as ``count`` says, each a child of the one before, going on after those of this run."""
+    made = [s for s in ws.steps.all() if s.name == options["run"]]
+    for _ in range(len(made), options["count"]):
+        parent = made[-1].number if made else step
+        progress("several", len(made), options["count"])
+        time.sleep(options.get("seconds", 0.0))
+        new = record(ws, parent, options, progress, asked)
+        made.append(ws.steps.describe(new.number, name=str(options["run"])))
+        if options.get("break") == len(made):
+            raise OptionError("broke off", "Try again.")
+    return made[options.get("best", -1)]
+
+
+def nothing(_ws: Workspace, _step: int, _options: Mapping[str, Any], progress: Progress, _asked: Asked) -> None:
+    """Record nothing, and return nothing."""
+    progress("nothing", 1, 1)
+
+
 def same(ws: Workspace, step: int, _options: Mapping[str, Any], _progress: Progress, _asked: Asked) -> Step:
     """Record nothing, because the result is there already."""
     return ws.steps.get(step)
@@ -85,8 +104,11 @@ def full(ws: Workspace, step: int, _options: Mapping[str, Any], _progress: Progr
         ws.database.rows("PRAGMA max_page_count = 1000000")
 
 
-ACTIONS: Mapping[str, Any] = {f.__name__: f for f in (record, slow, polite, deaf, refuse, fail, twice, same, full)}
+ACTIONS: Mapping[str, Any] = {
+    f.__name__: f for f in (record, slow, polite, deaf, refuse, fail, twice, same, full, several, nothing)
+}
+MANY = frozenset({"several"})
 
 
 if __name__ == "__main__":
-    serve(opened(Path(sys.argv[1])), ACTIONS, limit=int((*sys.argv, "1")[2]))
+    serve(opened(Path(sys.argv[1])), ACTIONS, many=MANY, limit=int((*sys.argv, "1")[2]))

@@ -1,0 +1,174 @@
+"""A real Dask cluster of two workers: the same numbers, models sent once, workers and schedulers that die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onnxprune.errors import OptionError
+from onnxprune.model import MappedWeight, Model
+from onnxprune.sensitivity import load_sensitivity, scan
+from onnxprune.spread import cluster as module
+from onnxprune.spread import map_in_order
+from onnxprune.spread import parcel as parcels
+from onnxprune.workplace import Place, workplace
+from tests.cli.conftest import Call, call  # noqa: F401 - a fixture
+from tests.clusters import Cluster, started
+from tests.sensitivity.common import COUPLING, DEMO, MODEL, RATIOS, SCORES, few
+from tests.test_spread import Common, agree, die, measured, refuse, weights
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with started(2) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def place(cluster: Cluster) -> Iterator[Place]:
+    with workplace(scheduler=cluster.address) as found:
+        yield found
+
+
+def slow(common: Common, task: int) -> tuple[int, int]:
+    time.sleep(0.1)
+    return common.factor * task, os.getpid()
+
+
+ARRIVED: list[str] = []  # in a worker
+
+
+def count_arrivals() -> None:
+    """Have the worker count what comes to it."""
+    load = module.Remote.load
+
+    def counting(self: module.Remote) -> Any:
+        ARRIVED.append(self.key)
+        return load(self)
+
+    module.Remote.load = counting  # type: ignore[method-assign]
+
+
+def arrived() -> list[str]:
+    return ARRIVED
+
+
+def mapped() -> list[bool]:
+    """Whether weights of the models that a worker has are in a file."""
+    models = [part for part in parcels._PARTS.values() if isinstance(part, Model)]
+    return [any(isinstance(weight, MappedWeight) for weight in model.weights.values()) for model in models]
+
+
+def test_it_measures_what_one_process_does(place: Place) -> None:
+    agree(measured(place), measured(Place()))
+
+
+def test_a_model_goes_once_to_each_worker(cluster: Cluster) -> None:
+    cluster.ask(count_arrivals)
+    data = few()
+    with workplace(scheduler=cluster.address) as place:
+        for pause in (0.0, 2.5, 0.0):  # Dask forgets what is idle after two seconds
+            time.sleep(pause)
+            found = list(map_in_order(weights, Common(MODEL, data), range(10), place.executor, place.share))
+            assert found == [(n, MODEL.nbytes, 100) for n in range(10)]
+        again = MODEL.edit().build()
+        list(map_in_order(weights, Common(again, few()), range(10), place.executor, place.share))
+        assert list(cluster.ask(mapped).values()) == [[False], [False]]
+    for keys in cluster.ask(arrived).values():
+        assert sorted(key[:15] for key in keys if "-work-" not in key) == ["onnxprune-data-", "onnxprune-model"]
+        assert len(keys) == 6, "and what was left of each of the four"
+    assert list(cluster.ask(mapped).values()) == [[], []], "nothing stays when the client has gone"
+
+
+def test_errors_come_as_they_are(place: Place) -> None:
+    with pytest.raises(Exception, match="row ") as caught:
+        list(map_in_order(refuse, Common(), range(5), place.executor, place.share))
+    assert caught.value.hint == "Leave it out."  # type: ignore[attr-defined]
+
+
+class TestLosses:
+    def test_a_worker(self, place: Place) -> None:
+        found = []
+        for number, (result, pid) in enumerate(
+            map_in_order(slow, Common(MODEL), range(16), place.executor, place.share)
+        ):
+            if number == 2:
+                os.kill(pid, signal.SIGKILL)
+            found.append(result)
+        assert found == [3 * n for n in range(16)]
+
+    def test_all_workers_at_once(self, cluster: Cluster, place: Place) -> None:
+        """The model is sent again."""
+        found = []
+        for number, (result, _) in enumerate(map_in_order(slow, Common(MODEL), range(12), place.executor, place.share)):
+            if number == 2:
+                for pid in cluster.pids():
+                    os.kill(pid, signal.SIGKILL)
+            found.append(result)
+        assert found == [3 * n for n in range(12)]
+
+    def test_a_task_that_kills_its_workers(self, place: Place) -> None:
+        with pytest.raises(OptionError, match=r"the cluster did not finish its work: .* died") as caught:
+            list(map_in_order(die, Common(), range(1), place.executor, place.share))
+        assert "logs of its scheduler" in caught.value.hint
+
+    def test_the_scheduler(self, tmp_path: Path) -> None:
+        """What was measured is in the file, and the scan goes on from there."""
+        file = tmp_path / "scan.json"
+        with started(1) as doomed:
+
+            def end(stage: str, done: int, _: int) -> None:
+                if " at " in stage and done == 2:
+                    doomed.kill()
+
+            with (
+                pytest.raises(OptionError, match="the connection to the scheduler was lost"),
+                workplace(scheduler=doomed.address) as place,
+            ):
+                scan(
+                    MODEL, COUPLING, SCORES, few(), ratios=RATIOS, groups=None, executor=place.executor,
+                    share=place.share, file=file, progress=end, threads=1,
+                )  # fmt: skip
+        kept = load_sensitivity(file)
+        alone = scan(MODEL, COUPLING, SCORES, few(), ratios=RATIOS, threads=1)
+        assert 0 < len(kept.rows) < len(alone.rows)
+        assert scan(MODEL, COUPLING, SCORES, few(), ratios=RATIOS, threads=1, file=file) == alone
+
+
+class TestNobodyThere:
+    """Told at once, without a traceback and without a line of Dask's log."""
+
+    @pytest.fixture(autouse=True)
+    def impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "PATIENCE", 0.5)
+
+    @pytest.mark.parametrize("command", ["evaluate", "sensitivity", "instability"])
+    def test_a_wrong_address(self, command: str, call: Call, tmp_path: Path) -> None:  # noqa: F811
+        rest = () if command == "evaluate" else ("-o", tmp_path / "out.json", "--samples", "20")
+        model, data = DEMO / "digits_cnn.onnx", DEMO / "digits.npz"
+        split = ("--split", "test") if command == "evaluate" else ()
+        result = call(command, model, "--data", data, *split, *rest, "--scheduler", "tcp://127.0.0.1:1")
+        assert result.code == 2
+        assert "--scheduler tcp://127.0.0.1:1: no Dask cluster answers" in result.err
+        assert "dask worker" in result.err
+        assert "distributed" not in result.err
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("address", ["", "nonsense", "http://127.0.0.1:8786", "tcp://127.0.0.1:x"])
+    def test_no_address(self, address: str) -> None:
+        with pytest.raises(OptionError, match="no Dask cluster answers"), workplace(scheduler=address):
+            pass
+
+    def test_no_workers(self) -> None:
+        with (
+            started(0) as empty,
+            pytest.raises(OptionError, match="no Dask cluster answers"),
+            workplace(scheduler=empty.address),
+        ):
+            pass
