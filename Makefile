@@ -1,11 +1,12 @@
 # make demo    install what is needed, prune the bundled model, prove it, write a report
 # make test    all tests; the Keras converter's in an environment of their own
+# make test-browser  only the journeys in a browser; PYTEST_ARGS="-k shell", for example
 # make test-crash  kill 200 programs at random moments and look what is left of the workspace
 # make check   format, lint and types, changing nothing
 # make format  put the files in the form that `make check` asks for
 # make env-bench  .venvs/bench, for the scripts in benchmarks/
 # make bench-coverage, bench-keep-share, bench-scaling, bench-big-model, bench-map-lap, bench-repair, bench-scan,
-#      bench-speed, bench-scoring, bench-training, bench-taylor, bench-workspace  the tables of docs/benchmarks.md
+#      bench-scale, bench-speed, bench-scoring, bench-training, bench-taylor, bench-workspace  the tables of docs/benchmarks.md
 # make clean   remove what building and testing leave; `make distclean` the environments too
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -17,8 +18,8 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 CRASH_ARGS ?= --kills 200
 
-.PHONY: demo test test-crash check format env env-keras env-bench clean distclean
-.PHONY: bench-coverage bench-keep-share bench-scaling bench-big-model bench-map-lap bench-repair bench-scan bench-speed bench-scoring bench-training bench-taylor bench-workspace
+.PHONY: demo test test-browser test-crash check format browser env env-keras env-bench clean distclean
+.PHONY: bench-coverage bench-keep-share bench-scaling bench-big-model bench-map-lap bench-repair bench-scan bench-scale bench-speed bench-scoring bench-training bench-taylor bench-workspace
 .DEFAULT_GOAL := test
 
 demo:
@@ -26,9 +27,12 @@ demo:
 	.venvs/demo/bin/onnxprune demo
 
 # TensorFlow cannot share an environment with the rest. There its tests must run: a skip is a failure.
-test: env env-keras
+test: env env-keras browser
 	$(KERAS) -m pytest -p tests.no_skips tests/converters/test_keras.py
 	$(MAIN) -m pytest $(PYTEST_ARGS)
+
+test-browser: env browser
+	$(MAIN) -m pytest tests/dash_ui/browser $(PYTEST_ARGS)
 
 test-crash: env
 	$(MAIN) -m tests.workspace.crash $(CRASH_ARGS)
@@ -45,6 +49,10 @@ format: env
 env:
 	@$(ENV) main
 
+# A Chromium for the journeys, unless there is one.
+browser: env
+	@$(MAIN) .ci/browser.py
+
 env-keras:
 	@$(ENV) keras
 
@@ -52,7 +60,7 @@ env-bench:
 	@$(ENV) bench
 
 # BENCH_ARGS="--quick --markdown", for example
-bench-coverage bench-keep-share bench-scaling bench-big-model bench-map-lap bench-repair bench-scan bench-speed bench-scoring bench-training bench-taylor bench-workspace: bench-%: env-bench
+bench-coverage bench-keep-share bench-scaling bench-big-model bench-map-lap bench-repair bench-scan bench-scale bench-speed bench-scoring bench-training bench-taylor bench-workspace: bench-%: env-bench
 	$(BENCH) -m benchmarks.$(subst -,_,$*) $(BENCH_ARGS)
 
 clean:

@@ -9,6 +9,4 @@ from dash_ui.cli import PORT, serve
 
 if __name__ == "__main__":
     arguments = dict(enumerate(sys.argv[1:]))
-    serve(
-        Path(arguments.get(0, ".")), host="127.0.0.1", port=int(arguments.get(1, PORT)), browser=False, json=False
-    )
+    serve(Path(arguments.get(0, ".")), host="127.0.0.1", port=int(arguments.get(1, PORT)), browser=False, json=False)

@@ -6,6 +6,7 @@ import importlib
 import logging
 import pkgutil
 from collections.abc import Sequence
+from html import escape
 from importlib import resources
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def create(folder: Path, found: Sequence[View] | None = None) -> Dash:
     desk = Desk(folder)
     desk.open()
     app = Dash(
-        "onnxprune", title=f"{folder.resolve().name} · onnxprune", update_title="", serve_locally=True,
+        "onnxprune", title=f"{escape(folder.resolve().name)} · onnxprune", update_title="", serve_locally=True,
         assets_folder=str(resources.files("dash_ui") / "assets"), on_error=_told, suppress_callback_exceptions=True,
         enable_mcp=False,
     )  # fmt: skip

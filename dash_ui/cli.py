@@ -43,7 +43,8 @@ def run(
         bool, typer.Option("--demo", help=f"The bundled example, put into FOLDER ({DEMO_FOLDER} by default).")
     ] = False,
     port: Annotated[
-        int, typer.Option("--port", metavar="N", min=0, max=65535, help="Where it listens, or the next free one; 0: any.")
+        int,
+        typer.Option("--port", metavar="N", min=0, max=65535, help="Where it listens, or the next free one; 0: any."),
     ] = PORT,
     host: Annotated[
         str,
@@ -68,7 +69,9 @@ def serve(folder: Path, *, host: str, port: int, browser: bool, json: bool) -> N
     app = create(folder)
     with Server(app.server, host=host, port=port, content_policy=content_policy(app)) as server:
         if json:
-            typer.echo(jsonlib.dumps({"url": server.url, "port": server.port, "folder": str(folder.resolve())}, indent=2))
+            typer.echo(
+                jsonlib.dumps({"url": server.url, "port": server.port, "folder": str(folder.resolve())}, indent=2)
+            )
         else:
             taken = f" (port {port} is taken)" if server.taken else ""
             _say(f"{folder.resolve()} is at {server.url}{taken}")

@@ -52,23 +52,27 @@ class Gate:
         host = headers.get("host", "")
         if not self.knows(host):
             return Refusal(
-                421, "Misdirected Request",
+                421,
+                "Misdirected Request",
                 f"This server does not go by the name {host!r}. Open it by its address, or as localhost.",
-            )  # fmt: skip
+            )
         if _foreign(method, host, headers):
             return Refusal(403, "Forbidden", "Another site sent this request; only this server's own pages may.")
-        length = headers.get("content-length", "0")
-        if not length.isdecimal() or len(length) > 18:
-            return Refusal(400, "Bad Request", "The length of the request is no number.")
-        if int(length) > self.limit:
-            return Refusal(
-                413, "Content Too Large",
-                f"The upload has {int(length) / 1e6:,.0f} MB, and {self.limit / 1e6:,.0f} MB is the most. "
-                "Copy the file into the folder of the workspace instead.",
-            )  # fmt: skip
         if self.token is not None and not (self.shown(query) or self._carried(headers)):
             return Refusal(401, "Unauthorized", "Open the address with the token that `onnxprune ui` printed.")
-        return None
+        return self._too_large(headers.get("content-length", "0"))
+
+    def _too_large(self, length: str) -> Refusal | None:
+        if not length.isdecimal() or len(length) > 18:
+            return Refusal(400, "Bad Request", "The length of the request is no number.")
+        if int(length) <= self.limit:
+            return None
+        return Refusal(
+            413,
+            "Content Too Large",
+            f"The upload has {int(length) / 1e6:,.0f} MB, and {self.limit / 1e6:,.0f} MB is the most. "
+            "Copy the file into the folder of the workspace instead.",
+        )
 
     def knows(self, host: str) -> bool:
         """Whether a ``Host`` is this machine: one of its names, or an address."""

@@ -13,7 +13,7 @@ KEYS = (
     (("/",), "Find a layer"),
     (("[",), "Previous group"),
     (("]",), "Next group"),
-    (("m",), "Maximise the panel under the pointer, or make it small again"),
+    (("m",), "Maximise the panel that you are in, or make it small again"),
     (("Esc",), "Back: closes what is open, restores a maximised panel"),
     (("?",), "This list"),
 )
@@ -23,20 +23,20 @@ STOPS = (
     (
         ".area-model",
         "See what can go",
-        "This is a trained network for handwritten digits. Every circle is a filter: far to the left, it hardly matters. "
-        "Drag the threshold, and what is to go turns red in the drawing above.",
+        """This is a trained network for handwritten digits. Every circle is a filter: far to the left, it hardly
+        matters. Drag the threshold, and what is to go turns red.""",
     ),
     (
         "#top-actions",
         "Make it smaller",
-        "The bar says how much smaller the model gets. Apply removes the filters and proves that nothing else changed; "
-        "Fine-tune wins back accuracy.",
+        """The bar says how much smaller the model gets. Apply removes the filters and proves that nothing else changed;
+        Fine-tune wins back accuracy.""",
     ),
     (
         "#panel-history",
         "Compare and go back",
-        "Every step stays in this tree with what was measured of it. Click one to look at it, go on from any of them, and "
-        "export the one that you like best.",
+        """Every step stays in this tree with what was measured of it. Click one to look at it, go on from any of them,
+        and export the one that you like best.""",
     ),
 )
 

@@ -17,8 +17,8 @@ __all__ = [
     "MODEL",
     "OPTIONS",
     "REDO",
-    "RUNNING",
     "REVISION",
+    "RUNNING",
     "SELECTION",
     "SETTINGS",
     "SUMMARY",
@@ -42,7 +42,9 @@ ESTIMATE = (
     "estimate"  # Store: {"units", "of", "parameters_left", "macs_left", "bytes_left", "accuracy", "accuracy_kind"}
 )
 RUNNING = "running"  # Store: numbers of the jobs that waited or ran when one looked last
-OPTIONS = "options"  # Store, kept by the browser: {"prune": options, "fine-tune": options, "auto": options}, as last set
+OPTIONS = (
+    "options"  # Store, kept by the browser: {"prune": options, "fine-tune": options, "auto": options}, as last set
+)
 FIND = "find"  # Store: {"text": what to look for among the layers, "next": how often the next one was asked for}
 
 # The top bar. A drawer view NAME is opened by the button `open-NAME`, which the top bar has for each of them.

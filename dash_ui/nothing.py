@@ -25,9 +25,9 @@ def nothing(workspace: Workspace, revisions: dict[str, str], drawers: Sequence[V
         html.P(html.Code(str(workspace.folder)), className="empty-path"),
         html.P(
             [
-                "Put ONNX files into it, or into ", html.Code("models/"), ", and data into ", html.Code("data/"),
-                ": ", html.Code(".npz"), " files with x and y, or folders with a sub-folder of images for each class. "
-                "Then look again.",
+                *("Put ONNX files into it, or into ", html.Code("models/"), ", and data into ", html.Code("data/")),
+                *(": ", html.Code(".npz"), " files with x and y, or folders with one of images for each class"),
+                ". Then look again.",
             ]
         ),
         html.P(html.Button("Look again", id="empty-scan", className="primary")),

@@ -141,13 +141,19 @@ def _slot(view: View, *, shown: bool) -> html.Div:
     """The place of a view, filled where it is shown from the beginning."""
     role: dict[str, Any] = {} if view.area == MODEL else {"role": "tabpanel", "aria-labelledby": tab(view.name)}
     return html.Div(
-        view.layout() if shown else None, id=slot(view.name), className=f"slot view-{view.name}", hidden=not shown, **role
+        view.layout() if shown else None,
+        id=slot(view.name),
+        className=f"slot view-{view.name}",
+        hidden=not shown,
+        **role,
     )
 
 
 def drawer(view: View) -> html.Aside:
     """A view that slides in from the right."""
-    close = html.Button("×", className="ghost close-drawer", title="Close (Esc)", **{"aria-label": f"Close {view.title}"})
+    close = html.Button(
+        "×", className="ghost close-drawer", title="Close (Esc)", **{"aria-label": f"Close {view.title}"}
+    )
     return html.Aside(
         [
             html.Header([html.H2(view.title, className="title"), close], className="panel-head"),

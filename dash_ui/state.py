@@ -18,8 +18,8 @@ class Selection:
     """``step``: the selected step; ``other``: the one that it is compared with; ``group``: the selected group.
 
     ``criterion``: what the units are judged by; ``threshold``: units that score lower are to go. ``tab``: the open tab
-    of each area as ``area:view`` words, separated by blanks; ``drawer:view`` for the drawer that is open. ``data``: path
-    of the dataset to work with, in place of the step's own.
+    of each area as ``area:view`` words, separated by blanks; ``drawer:view`` for the drawer that is open. ``data``:
+    path of the dataset to work with, in place of the step's own.
     """
 
     step: int | None = None
@@ -43,7 +43,8 @@ class Selection:
 
 def opened(tab: str | None) -> dict[str, str]:
     """Area -> the view whose tab is open there, as the word ``tab`` of a selection has it."""
-    return dict(pair for word in (tab or "").split() if len(pair := tuple(word.split(":", 1))) == 2)
+    parts = [word.partition(":") for word in (tab or "").split()]
+    return {area: view for area, colon, view in parts if colon}
 
 
 def to_query(selection: Selection) -> str:

@@ -18,10 +18,12 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7
 
 @dataclass(frozen=True)
 class Theme:
-    """``ink``: text; ``quiet``: axes and notes; ``grid``; ``paper``: behind panels; ``surface``: of a panel;
-    ``accent``: what can be used or is selected; ``gone``: what is removed; ``good``, ``bad``: of changes; ``settled``,
+    """The colours of one theme.
+
+    ``ink``: text; ``quiet``: axes and notes; ``grid``; ``paper``: behind panels; ``surface``: of a panel; ``accent``:
+    what can be used or is selected; ``gone``: what is removed; ``good``, ``bad``: of changes; ``settled``,
     ``open_edge``: edges of the tree whose fine-tuning converged or did not; ``ramp``: small to large.
-    """  # fmt: skip
+    """
 
     name: str
     ink: str
@@ -59,7 +61,8 @@ def finish(figure: go.Figure, theme: Theme, **layout: object) -> go.Figure:
     """Give a figure the looks that all of them share; ``layout`` adds to it or changes it."""
     axis = {
         "gridcolor": theme.grid, "zerolinecolor": theme.grid, "linecolor": theme.grid, "ticks": "outside",
-        "tickcolor": theme.grid, "automargin": True, "title": {"standoff": 8, "font": {"size": 12, "color": theme.quiet}},
+        "tickcolor": theme.grid, "automargin": True,
+        "title": {"standoff": 8, "font": {"size": 12, "color": theme.quiet}},
     }  # fmt: skip
     figure.update_layout(
         template="none",

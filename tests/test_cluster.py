@@ -7,21 +7,19 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from onnxprune.errors import OptionError
-from onnxprune.model import MappedWeight, Model
 from onnxprune.sensitivity import load_sensitivity, scan
 from onnxprune.spread import cluster as module
 from onnxprune.spread import map_in_order
-from onnxprune.spread import parcel as parcels
 from onnxprune.workplace import Place, workplace
 from tests.cli.conftest import Call, call  # noqa: F401 - a fixture
 from tests.clusters import Cluster, started
 from tests.sensitivity.common import COUPLING, DEMO, MODEL, RATIOS, SCORES, few
-from tests.test_spread import Common, agree, die, measured, refuse, weights
+from tests.spread_work import Common, arrived, count_arrivals, die, mapped, refuse, slow, weights
+from tests.test_spread import agree, measured
 
 
 @pytest.fixture(scope="module")
@@ -34,35 +32,6 @@ def cluster() -> Iterator[Cluster]:
 def place(cluster: Cluster) -> Iterator[Place]:
     with workplace(scheduler=cluster.address) as found:
         yield found
-
-
-def slow(common: Common, task: int) -> tuple[int, int]:
-    time.sleep(0.1)
-    return common.factor * task, os.getpid()
-
-
-ARRIVED: list[str] = []  # in a worker
-
-
-def count_arrivals() -> None:
-    """Have the worker count what comes to it."""
-    load = module.Remote.load
-
-    def counting(self: module.Remote) -> Any:
-        ARRIVED.append(self.key)
-        return load(self)
-
-    module.Remote.load = counting  # type: ignore[method-assign]
-
-
-def arrived() -> list[str]:
-    return ARRIVED
-
-
-def mapped() -> list[bool]:
-    """Whether weights of the models that a worker has are in a file."""
-    models = [part for part in parcels._PARTS.values() if isinstance(part, Model)]
-    return [any(isinstance(weight, MappedWeight) for weight in model.weights.values()) for model in models]
 
 
 def test_it_measures_what_one_process_does(place: Place) -> None:

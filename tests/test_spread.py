@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,6 @@ from onnxprune.data import Dataset
 from onnxprune.errors import DataError, OptionError
 from onnxprune.evaluate import Evaluation, evaluate
 from onnxprune.instability import instability
-from onnxprune.model import Model
 from onnxprune.sensitivity import scan
 from onnxprune.spread import Lost, Watched, as_finished, map_in_order, own
 from onnxprune.spread import parcel as parcels
@@ -27,37 +24,7 @@ from onnxprune.spread.parcel import KEPT, Files, Stored, forget, opened
 from onnxprune.workplace import Place, workplace
 from tests.evaluate.test_shards import same
 from tests.sensitivity.common import COUPLING, MODEL, RATIOS, SCORES, few
-
-
-@dataclass(frozen=True, eq=False)
-class Common:
-    """What the tasks here have in common."""
-
-    model: Model | None = None
-    dataset: Dataset | None = None
-    factor: int = 3
-
-
-def times(common: Common, task: int) -> int:
-    return common.factor * task
-
-
-def weights(common: Common, task: int) -> tuple[int, int, int]:
-    assert common.model is not None
-    assert common.dataset is not None
-    return task, common.model.nbytes, len(common.dataset)
-
-
-def refuse(_: Common, task: int) -> int:
-    raise DataError(f"row {task}", "Leave it out.")
-
-
-def die(_: Common, __: int) -> int:
-    os._exit(3)
-
-
-def desk(common: Common, _: int) -> int:
-    return id(own(common, lambda c: [c.factor]))
+from tests.spread_work import Common, desk, die, refuse, times, times_own, weights
 
 
 @pytest.fixture(scope="module")
@@ -192,10 +159,6 @@ class TestWhatAWorkerKeeps:
         assert parcels._OWN == {}
         assert list(map_in_order(times_own, Common(), range(3))) == [0, 3, 6]
         assert parcels._OWN == {}
-
-
-def times_own(common: Common, task: int) -> int:
-    return own(common, lambda c: c.factor) * task
 
 
 class TestFailures:

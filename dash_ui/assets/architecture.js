@@ -3,7 +3,7 @@
   "use strict";
 
   const now = { places: null, live: null, selection: {}, hover: -1, faded: null, text: "", next: 0, match: -1, hits: [], scale: 1,
-                frame: 0, later: 0, of: new Map(), drawn: null };
+                frame: 0, of: new Map() };
   const $ = (id) => document.getElementById(id);
   const plot = () => document.querySelector("#architecture-graph .js-plotly-plot");
   const set = (id, data) => window.dash_clientside.set_props(id, { data });
@@ -23,43 +23,55 @@
     return boxes ? sum / boxes : 0;
   }
 
-  function rectangle(line, x, y, width, height) {
-    line[0].push(x, x + width, x + width, x, x, null);
-    line[1].push(y, y, y + height, y + height, y, null);
-  }
-
-  function traces(gd) {
-    const found = {};
-    (gd.data || []).forEach((trace, index) => { (found[trace.name] = found[trace.name] || []).push(index); });
+  /* Our own layer in the plot, below its numbers: paths that are cheaper to change than traces. */
+  function layer(gd) {
+    const scatter = gd.querySelector(".scatterlayer");
+    if (!scatter) return null;
+    let found = scatter.querySelector(".architecture-live");
+    if (!found) {
+      const make = (name, attributes, into) => {
+        const node = document.createElementNS("http://www.w3.org/2000/svg", name);
+        Object.entries(attributes).forEach(([key, value]) => node.setAttribute(key, value));
+        into.appendChild(node);
+        return node;
+      };
+      found = make("g", { class: "architecture-live" }, scatter);
+      const pattern = make("pattern", {
+        id: "architecture-hatch", width: 5, height: 5, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)",
+      }, make("defs", {}, found));
+      make("rect", { class: "ground", width: 5, height: 5 }, pattern);
+      make("rect", { class: "stripe", width: 1.6, height: 5 }, pattern);
+      for (const name of ["gone", "linked", "selected", "found"]) make("path", { class: name, "data-live": name }, found);
+    }
+    const numbers = [...scatter.querySelectorAll(".trace")].find((trace) => trace.querySelector(".textpoint"));
+    if (numbers && found.nextSibling !== numbers) scatter.insertBefore(found, numbers);
     return found;
   }
 
-  function marked(numbers, around) {
-    const line = [[], []];
-    for (const number of numbers) {
-      const [x, y, width, height] = now.places.places[number].box;
-      rectangle(line, x - around, y - around, width + 2 * around, height + 2 * around);
-    }
-    return line;
+  function rectangle(gd, x, y, width, height, around) {
+    const across = gd._fullLayout.xaxis, down = gd._fullLayout.yaxis;
+    const left = across.l2p(x) - around, right = across.l2p(x + width) + around;
+    const top = down.l2p(y) - around, bottom = down.l2p(y + height) + around;
+    return `M${left.toFixed(1)} ${top.toFixed(1)}H${right.toFixed(1)}V${bottom.toFixed(1)}H${left.toFixed(1)}Z`;
   }
 
   /* Everything that changes without the server, in one go. */
   function draw() {
     now.frame = 0;
     const gd = plot();
-    if (!gd || !gd.data || !now.places || !window.Plotly) return;
-    const at = traces(gd);
-    if (!at.gone) return;
-    const red = [[], []];
-    now.places.places.forEach((place) => {
-      const part = share(place);
-      if (part <= 0 || place.kind === "join" || place.kind === "end") return;
+    if (!gd || !gd._fullLayout || !gd._fullLayout.xaxis || !now.places) return;
+    const drawn = layer(gd), all = now.places.places;
+    if (!drawn) return;
+    const marked = (numbers, around) => numbers.filter((n) => all[n]).map((n) => rectangle(gd, ...all[n].box, around)).join("");
+    const red = all.map((place) => {
+      const part = place.kind === "join" || place.kind === "end" ? 0 : share(place);
+      if (part <= 0) return "";
       const [x, y, width, height] = place.box, kept = width * place.kept, lost = Math.max(kept * part, 1.5);
-      rectangle(red, x + kept - lost, y, lost, height);
-    });
-    const group = now.selection.group;
-    const chosen = group && now.of.has(group) ? now.of.get(group) : { made: [], carried: [] };
-    const over = now.hover >= 0 ? now.places.places[now.hover] : null;
+      return rectangle(gd, x + kept - lost, y, lost, height, 0);
+    }).join("");
+    const group = now.selection.group, none = { made: [], carried: [] };
+    const chosen = now.of.get(group) || none;
+    const over = now.hover >= 0 ? all[now.hover] : null;
     const hovered = over && over.groups[0].length ? now.of.get(over.groups[0][0]) : null;
     const linked = new Set([...(hovered || chosen).carried, ...(hovered || chosen).made]);
     const lines = {
@@ -68,26 +80,23 @@
       selected: marked(chosen.made, 2.5),
       found: marked(now.match >= 0 && now.hits.length ? [now.hits[now.match]] : now.hits, 5),
     };
-    const names = Object.keys(lines), key = JSON.stringify(lines);
-    if (key === now.drawn && gd.__architecture === now.places) return;
-    now.drawn = key;
-    gd.__architecture = now.places;
-    window.Plotly.restyle(gd, { x: names.map((n) => lines[n][0]), y: names.map((n) => lines[n][1]) }, names.map((n) => at[n][0]));
-    document.querySelectorAll("#architecture-groups [data-group]").forEach((button) => {
-      const on = button.dataset.group === group;
-      if (on && button.getAttribute("aria-pressed") !== "true") button.scrollIntoView({ block: "nearest", inline: "nearest" });
-      button.setAttribute("aria-pressed", String(on));
-    });
-    clearTimeout(now.later);
-    now.later = setTimeout(words, 160);
+    for (const [name, path] of Object.entries(lines)) drawn.querySelector(`[data-live=${name}]`).setAttribute("d", path);
+    if (now.pressed !== group || now.buttons !== now.places) {
+      now.pressed = group;
+      now.buttons = now.places;
+      document.querySelectorAll("#architecture-groups [data-group]").forEach((button) => {
+        const on = button.dataset.group === group;
+        if (on) button.scrollIntoView({ block: "nearest", inline: "nearest" });
+        button.setAttribute("aria-pressed", String(on));
+      });
+    }
+    words(gd);
   }
 
-  /* What goes, in the hovers: after the move, since nobody reads it before. */
-  function words() {
-    const gd = plot();
-    if (!gd || !gd.data || !now.places) return;
-    const index = (traces(gd).hits || [])[0];
-    if (index === undefined) return;
+  /* What goes, in the hovers: plotly reads these rows when it shows one. */
+  function words(gd) {
+    const hits = (gd._fullData || []).find((trace) => trace.name === "hits");
+    if (!hits || !hits.customdata) return;
     const told = now.places.places.map((place) => {
       const part = share(place);
       if (!part) return "";
@@ -95,8 +104,7 @@
       place.groups.flat().forEach((name) => { count += (now.live.gone || {})[name] || 0; of += now.places.units[name] || 0; });
       return `<br><b>to be removed: ${count.toLocaleString("en")} of ${of.toLocaleString("en")} ${place.word}</b> (${(100 * part).toFixed(1)}%)`;
     });
-    const data = gd.data[index].customdata.map((row) => [row[0], row[1], told[row[0]] || ""]);
-    window.Plotly.restyle(gd, { customdata: [data] }, [index]);
+    for (const row of hits.customdata) row[2] = told[row[0]] || "";
   }
 
   function soon() {
@@ -185,7 +193,10 @@
       gd.on("plotly_click", pressed);
       gd.on("plotly_hover", (event) => hovered(event.points[0].customdata ? event.points[0].customdata[0] : -1));
       gd.on("plotly_unhover", () => hovered(-1));
-      gd.on("plotly_afterplot", () => { if (gd.__architecture !== now.places) { now.drawn = null; soon(); if (now.faded) fade(); } });
+      gd.on("plotly_afterplot", () => {
+        soon();
+        if (now.faded && gd.__faded !== now.places) { gd.__faded = now.places; fade(); }
+      });
     }
     const area = $("architecture-scroll");
     if (area && !area.__watched) {
@@ -198,7 +209,8 @@
   function measure() {
     const area = $("architecture-scroll");
     if (!area || area.clientWidth < 50) return;
-    const width = Math.floor((area.clientWidth - 2) / 20) * 20, size = { width, scale: now.scale };
+    const width = Math.floor((area.clientWidth - 2) / 20) * 20, height = Math.floor(area.clientHeight / 20) * 20;
+    const size = { width, height, scale: now.scale };
     const key = JSON.stringify(size);
     if (key !== now.size) {
       now.size = key;
@@ -241,7 +253,6 @@
       const changed = (window.dash_clientside.callback_context.triggered || []).map((t) => t.prop_id.split(".")[0]);
       if (places && places !== now.places) {
         now.places = places;
-        now.drawn = null;
         now.hover = -1;
         now.of = new Map((places.groups || []).map((name) => [name, { made: [], carried: [] }]));
         places.places.forEach((place, number) => {
@@ -264,8 +275,7 @@
         const made = now.of.get(selection.group).made;
         if (made.length) reveal(made[0]);
       }
-      setTimeout(attach, 0);
-      soon();
+      setTimeout(() => { attach(); now.buttons = null; soon(); }, 0);
       return no();
     },
   };

@@ -2,8 +2,8 @@
 (function () {
   "use strict";
 
-  const SVG = "http://www.w3.org/2000/svg", HEIGHT = 64, BASE = 54;
-  const now = { rows: [], folder: "", state: { folded: [], hidden: [], columns: false }, seen: null };
+  const SVG = "http://www.w3.org/2000/svg", HEIGHT = 64, BASE = 54, ROOM = 600;
+  const now = { rows: [], folder: "", state: { folded: [], hidden: [], columns: false }, seen: null, raised: false };
 
   const key = () => `onnxprune-cards:${now.folder}`;
   const list = () => document.getElementById("cards-list");
@@ -172,7 +172,13 @@
   }
 
   const acts = {
-    columns() { now.state.columns = !now.state.columns; },
+    columns() {
+      now.state.columns = !now.state.columns;
+      const shared = window.onnxprune || {}, panel = list().closest(".panel");
+      if (!shared.maximise || !panel) return;
+      if (now.state.columns && panel.clientWidth < ROOM) { shared.maximise(panel); now.raised = true; }
+      else if (!now.state.columns && now.raised) { shared.maximise(null); now.raised = false; }
+    },
     fold() { now.state.folded = now.rows.map((row) => row.step); },
     unfold() { now.state.folded = []; now.state.hidden = []; },
     toggle(step) {

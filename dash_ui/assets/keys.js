@@ -2,11 +2,13 @@
 "use strict";
 (function () {
   const shared = (window.onnxprune = window.onnxprune || {});
-  let pointer = null; // the panel under the pointer
+  let panel = null; // the one that the pointer or the focus went to last
 
-  document.addEventListener("pointerover", function (event) {
-    pointer = (event.target.closest && event.target.closest(".panel")) || null;
-  });
+  for (const kind of ["pointerover", "focusin"]) {
+    document.addEventListener(kind, function (event) {
+      panel = (event.target.closest && event.target.closest(".panel")) || null;
+    });
+  }
 
   function press(name) {
     const button = document.getElementById(name);
@@ -66,7 +68,7 @@
       "?": help,
       "[": () => walk(-1),
       "]": () => walk(1),
-      m: () => shared.maximise(shared.maximised() || (event.target.closest && event.target.closest(".panel")) || pointer),
+      m: () => shared.maximise(shared.maximised() || panel),
     }[key];
     if (!does) return;
     event.preventDefault();

@@ -143,6 +143,12 @@
         pen.moveTo(x - k, y + k);
         pen.lineTo(x + k, y - k);
       }
+      if (!units.canvas) {
+        pen.globalAlpha = 0.35;
+        pen.fillStyle = css("--surface");
+        pen.fill();
+        pen.globalAlpha = 1;
+      }
       pen.strokeStyle = css("--gone");
       pen.lineWidth = units.canvas ? 0.8 : 1.2; // thousands of rings would hide the colours
       pen.stroke();
@@ -205,7 +211,7 @@
     parts.push(`${number(units.parameters[unit])} parameters`);
     const hand = ["", ", by hand", ", by hand"][S.hand[unit]];
     parts.push((S.gone[unit] ? "goes" : "stays") + hand);
-    return parts.join(", ");
+    return parts.join(", ") + (group.along ? ` · with ${group.along}` : "");
   };
 
   const tell = (tip, frame, event, unit) => {

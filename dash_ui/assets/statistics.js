@@ -33,17 +33,21 @@
     window.dispatchEvent(new Event("resize")); // plots measure their frames again
   }
 
-  document.addEventListener(
-    "dblclick",
-    function (event) {
-      const panel = event.target.closest && event.target.closest(".stat-panel");
-      if (!panel || event.target.closest("button, input, select, label, .modebar, .ag-root, .dash-dropdown")) return;
-      event.preventDefault();
-      event.stopPropagation();
-      whole(panel);
-    },
-    true,
-  );
+  document.addEventListener("dblclick", function (event) {
+    const panel = event.target.closest && event.target.closest(".stat-panel");
+    if (!panel || event.target.closest("button, input, label, .js-plotly-plot, .ag-root-wrapper, .dash-dropdown")) return;
+    whole(panel);
+  });
+
+  // A plot covers the page while the mouse is down, so that it alone hears of a double-click.
+  function listen(event) {
+    const plot = event.target.closest && event.target.closest(".stat-panel .js-plotly-plot");
+    if (!plot || plot.dataset.whole || typeof plot.on !== "function") return;
+    plot.dataset.whole = "yes";
+    plot.on("plotly_doubleclick", () => whole(plot.closest(".stat-panel")));
+  }
+
+  document.addEventListener("pointerdown", listen, true);
 
   document.addEventListener("click", function (event) {
     const button = event.target.closest && event.target.closest(".stat-whole");

@@ -32,8 +32,8 @@
 
   function segments(meta, view) {
     const lines = { tracks: [[], []], quality: [[], []], left: [[], []] };
-    const length = Math.min(BAR, 1 / view.across - 6);
-    if (length < 12) return lines;
+    const length = Math.min(BAR, 1 / view.across - 4);
+    if (length < 9) return lines;
     const add = (line, x, size, y) => { line[0].push(x, x + size, null); line[1].push(y, y, null); };
     for (const [x, y, quality, left] of meta.bars) {
       for (const [share, name] of [[quality, "quality"], [left, "left"]]) {
@@ -72,18 +72,18 @@
     data[traces.marks] = {
       ...marks, x: nudge(marks.x, 15 * view.across), y: nudge(marks.y, 8 * view.up), visible: 1 / view.across > 24,
     };
-    const wide = 1 / view.across, size = Math.max(4, Math.min(BOX, (wide < 15 ? 0.62 : 0.88) * wide));  /* dots where there is no room for numbers */
+    const wide = 1 / view.across, size = Math.max(4, Math.min(BOX, (wide < 15 ? 0.62 : 0.75) * wide));  /* dots where there is no room for numbers */
     const words = (filter || "").trim().toLowerCase();
     const opacity = meta.words.map((text, k) => (words && !text.includes(words) ? 0.15 : meta.faded[k] ? 0.45 : 1));
     const boxes = data[traces.boxes];
     data[traces.boxes] = {
       ...boxes,
-      mode: size < 13 ? "markers" : "markers+text",
+      mode: size < 11 ? "markers" : "markers+text",
       marker: {
         ...boxes.marker, size, opacity,
-        color: size < 13 ? boxes.marker.line.color : boxes.marker.color,
+        color: size < 11 ? boxes.marker.line.color : boxes.marker.color,
       },
-      textfont: { ...boxes.textfont, size: Math.min(boxes.textfont.size, size - 5) },
+      textfont: { ...boxes.textfont, size: Math.min(boxes.textfont.size, size - 4) },
     };
     const outline = (name, step, more) => {
       const place = step === null || step === undefined ? null : meta.places[String(step)];
@@ -97,8 +97,9 @@
     outline("selected", now.selection.step, 6);
     requestAnimationFrame(() => { attach(0); if (plot() && plot()._fullLayout) settled(); });
     const layout = { ...base.layout, uirevision: `${base.layout.uirevision}-${fit || 0}` };
-    layout.xaxis = { ...layout.xaxis, range: now.ranges.x };
-    layout.yaxis = { ...layout.yaxis, range: now.ranges.y };
+    const full = now.zoomed && plot() && plot()._fullLayout;
+    layout.xaxis = { ...layout.xaxis, range: full ? full.xaxis.range.slice() : now.ranges.x };
+    layout.yaxis = { ...layout.yaxis, range: full ? full.yaxis.range.slice() : now.ranges.y };
     return { data, layout };
   }
 
@@ -112,7 +113,8 @@
   function select(step, compare) {
     if (step === null || step === undefined) return;
     const change = compare ? { other: now.selection.other === step ? null : step } : { step };
-    tell("selection", { ...now.selection, ...change });
+    now.selection = { ...now.selection, ...change };
+    tell("selection", now.selection);
   }
 
   /* Plotly's own event, because Dash does not tell of a second click on the same node, nor of Shift. */
@@ -130,7 +132,7 @@
     });
     gd.on("plotly_afterplot", settled);
     gd.on("plotly_relayout", place);
-    gd.on("plotly_relayouting", place);
+    gd.on("plotly_relayouting", () => { now.zoomed = true; place(); });
   }
 
   /* Up: the parent; down: the first child; left and right: the neighbour at about this height. */
@@ -177,14 +179,14 @@
   }
 
   const short = (value) => {
-    if (value === null) return "–";
+    if (value === null) return "-";
     for (const [size, prefix] of [[1e9, " G"], [1e6, " M"], [1e3, " k"]]) {
       if (Math.abs(value) >= size) return Number((value / size).toPrecision(3)) + prefix;
     }
     return String(Math.round(value));
   };
   const figure = (value, info) => {
-    if (value === null) return "–";
+    if (value === null) return "-";
     return info.percent ? `${(100 * value).toFixed(1)} %` : `${Number(value.toPrecision(4))}${info.unit ? " " + info.unit : ""}`;
   };
 
@@ -228,12 +230,12 @@
     whole.classList.toggle("above", y < full._size.t + full.yaxis._length / 2);
     knob.setAttribute("aria-valuenow", now.units);
     const set = (name, text) => { document.getElementById(`tree-estimator-${name}`).textContent = text; };
-    const band = found.low === null || found.high === null ? "" : ` (${figure(found.low, info)} to ${figure(found.high, info)})`;
     const root = info.root;
     set("units", `${now.units.toLocaleString("en")} ${info.noun}`);
-    set("value", found.value === null ? "not known here" : `about ${figure(found.value, info)}${band}`);
-    set("parameters", found.parameters === null ? "–" : `${short(found.parameters)} (${(100 * found.parameters / root.parameters).toFixed(0)} %)`);
-    set("macs", found.macs === null ? "–" : `${short(found.macs)} (${(100 * found.macs / root.macs).toFixed(0)} %)`);
+    set("value", found.value === null ? "not known here" : `about ${figure(found.value, info)}`);
+    set("band", found.low === null || found.high === null ? "-" : `${figure(found.low, info)} to ${figure(found.high, info)}`);
+    set("parameters", found.parameters === null ? "-" : `${short(found.parameters)} (${(100 * found.parameters / root.parameters).toFixed(0)} %)`);
+    set("macs", found.macs === null ? "-" : `${short(found.macs)} (${(100 * found.macs / root.macs).toFixed(0)} %)`);
     const go = document.getElementById("tree-estimator-go");
     go.textContent = `Prune to ${now.units.toLocaleString("en")}`;
     go.disabled = !(now.units < info.units);
@@ -272,6 +274,12 @@
 
   /* ---- small things ---------------------------------------------------------------------------------------------- */
 
+  /* The step whose tree is to be fetched: one that is not in the tree that is shown. */
+  function missing(selection, base) {
+    const step = selection ? selection.step : null, there = base && base.layout && String(step) in base.layout.meta.places;
+    return there ? window.dash_clientside.no_update : { step };
+  }
+
   function copy(clicks, command) {
     if (clicks && command) {
       const old = () => {
@@ -294,5 +302,5 @@
     return { ...selection, other: selection.other === selection.step ? null : selection.step };
   }
 
-  window.dash_clientside = Object.assign({}, window.dash_clientside, { tree: { draw, estimator, wanted, copy, compare, estimate } });
+  window.dash_clientside = Object.assign({}, window.dash_clientside, { tree: { draw, missing, estimator, wanted, copy, compare, estimate } });
 })();

@@ -1,7 +1,7 @@
 """The architecture of a network as a figure: boxes that can be clicked, edges, frames round what repeats.
 
-The browser writes into the last traces by itself (``assets/architecture.js``): what is to go, what is selected, linked
-or found. Pixels of the figure are those of the drawing.
+What is to go, what is selected, linked or found is drawn into it by the browser (``assets/architecture.js``), below the
+numbers. Pixels of the figure are those of the drawing.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from dash_ui.theme import Theme, finish
 from onnxprune.drawing import KINDS, Box, Drawing, Overlay, Placed, fitting, ramp
 from onnxprune.drawing.svg import COLOURS, DARK_COLOURS, box_text
 
-__all__ = ["LIVE_TRACES", "architecture", "kinds_in", "sample", "scale_of"]
+__all__ = ["architecture", "kinds_in", "sample", "scale_of"]
 
-LIVE_TRACES = ("gone", "linked", "selected", "found")  # what the browser writes
 STEPS = 9  # colours of a scale
 CORNER, BENDS = 5.0, 4  # of an edge, in pixels; points that make a round corner
 HIT = 14.0  # pixels between the points of a box that notice the pointer
-SMALLEST, LABEL = 9.0, 10.0  # size of a name, and how far below its box it stands
+ROOMY = 62.0  # pixels from which on letters are larger
+SMALLEST, LARGE, LABEL = 9.0, 11.0, 10.0  # sizes of names, and how far below a box its name stands
 
 Points = Iterable[tuple[float, float]]
 
@@ -47,17 +47,6 @@ def architecture(
     for (kind, colour), areas in groups.items():
         line = theme.quiet if kind == "join" else colour
         figure.add_trace(_area(f"kind {kind}", areas, colour, line, 0.8))
-    figure.add_trace(
-        _area("gone", [], theme.gone, theme.gone, 1.0).update(
-            fillpattern={"shape": "/", "fgcolor": theme.surface, "bgcolor": theme.gone, "size": 5, "solidity": 0.28}
-        )
-    )
-    for name, colour, dash in (
-        ("linked", theme.gone, "dot"),
-        ("selected", theme.ink, "solid"),
-        ("found", theme.palette[4], "solid"),
-    ):
-        figure.add_trace(_line(name, [], colour, 2.6 if name != "linked" else 1.8, dash))
     _texts(figure, drawing, theme, colours)
     figure.add_trace(_hits(drawing, places))
     figure.add_trace(_counts(drawing, theme))
@@ -145,18 +134,20 @@ def _texts(figure: go.Figure, drawing: Drawing, theme: Theme, colours: Sequence[
         )
     )  # fmt: skip
     named = [place for place in placed if _box(drawing, place).heavy or _box(drawing, place).kind == "end"]
+    letters = SMALLEST if drawing.label_width < ROOMY else LARGE
+    width = drawing.label_width * SMALLEST / letters
     figure.add_trace(
         go.Scatter(
             x=[place.x for place in named], y=[place.y + place.height / 2 + LABEL for place in named], mode="text",
-            text=[sample(fitting(_box(drawing, place).name, drawing.label_width)) for place in named], name="names",
-            textfont={"size": SMALLEST, "color": theme.quiet}, hoverinfo="skip",
+            text=[sample(fitting(_box(drawing, place).name, width)) for place in named], name="names",
+            textfont={"size": letters, "color": theme.quiet}, hoverinfo="skip",
         )
     )  # fmt: skip
 
 
 def _size(text: str, width: float) -> float:
     """As large as fits into the box."""
-    return max(min(11.5, width / max(len(text), 1) / 0.6), 7.0)
+    return max(min(11.5, width / max(len(text), 1) / 0.6), 7.0) if width < ROOMY else 13.0
 
 
 def _readable(colour: str) -> str:

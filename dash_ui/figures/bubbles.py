@@ -58,7 +58,7 @@ def bubbles(units: Units, theme: Theme, *, log: bool = False) -> go.Figure:
     figure.add_scatter(
         x=[], y=[], mode="markers", name="in the plan", hoverinfo="skip", showlegend=False,
         marker={
-            "symbol": "circle-x-open", "size": [], "color": theme.gone, "opacity": 1.0,
+            "symbol": "circle-x", "size": [], "color": _faint(theme.surface), "opacity": 1.0,
             "line": {"width": 1.3, "color": theme.gone},
         },
     )  # fmt: skip
@@ -100,9 +100,10 @@ def _corners(units: Units, *, log: bool) -> go.Scatter:
 
 def _told(units: Units) -> list[list[object]]:
     unsteady = units.instability
+    also = [f"<br>with {group.along}" if group.along else "" for group in units.groups]
     known = [None] * units.index.size if unsteady is None else unsteady.tolist()
     return [
-        [f"{units.groups[group].name} · {units.groups[group].noun} {index}", *rest]
+        [f"{units.groups[group].name} · {units.groups[group].noun} {index}", *rest, also[group]]
         for group, index, *rest in zip(
             units.group.tolist(), units.index.tolist(), units.x.tolist(), units.parameters.tolist(), known, strict=True
         )
@@ -111,7 +112,7 @@ def _told(units: Units) -> list[list[object]]:
 
 def _hover(units: Units) -> str:
     words = "<b>%{customdata[0]}</b><br>" + f"{_axis(units, log=False)}: %{{customdata[1]:.4g}}<br>"
-    words += "%{customdata[2]:,} parameters"
+    words += "%{customdata[2]:,} parameters%{customdata[4]}"
     return (
         words
         + ("<br>instability %{customdata[3]:.3g} ranks" if units.instability is not None else "")
@@ -122,6 +123,11 @@ def _hover(units: Units) -> str:
 def _axis(units: Units, *, log: bool) -> str:
     words = f"{units.criterion}, {SCALE_WORDS[units.scale]}"
     return f"{words} (logarithmic)" if log else words
+
+
+def _faint(colour: str, alpha: float = 0.35) -> str:
+    red, green, blue = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{alpha:g})"
 
 
 def _short(name: str, most: int = 22) -> str:

@@ -64,11 +64,11 @@ def _stripes(figure: go.Figure, rows: Rows, epochs: Rows, metric: str, theme: Th
         if row["step"] not in values:
             continue
         of = len(values[row["step"]])
-        for count, low, high in _bins(np.array(values[row["step"]])):
+        for count, bins, low, high in _bins(np.array(values[row["step"]])):
             x.append(place)
             base.append(low)
             height.append(high - low)
-            density.append(count / of)
+            density.append(count / bins / of)
             words.append(_said(row, metric, of, count, low, high))
             steps.append(row["step"])
     if x:
@@ -80,16 +80,19 @@ def _stripes(figure: go.Figure, rows: Rows, epochs: Rows, metric: str, theme: Th
         )  # fmt: skip
 
 
-def _bins(values: np.ndarray[Any, np.dtype[Any]]) -> list[tuple[int, float, float]]:
-    """(count, from, to) of each bin; neighbours with the same count are told as one, with the count of each."""
+def _bins(values: np.ndarray[Any, np.dtype[Any]]) -> list[tuple[int, int, float, float]]:
+    """(count, bins, from, to): neighbouring bins that hold as many values each are one, with the count of them all."""
     low, high = float(values.min()), float(values.max())
     if low == high:
         gap = max(abs(low), 1.0) * 1e-3  # a stripe without length is a line
-        return [(len(values), low - gap, low + gap)]
+        return [(len(values), 1, low - gap, low + gap)]
     counts, edges = np.histogram(values, BINS, (low, high))
     starts = np.flatnonzero(np.diff(counts, prepend=-1))
     ends = [*starts[1:].tolist(), BINS]
-    return [(int(counts[i]), float(edges[i]), float(edges[j])) for i, j in zip(starts.tolist(), ends, strict=True)]
+    return [
+        (int(counts[i:j].sum()), j - i, float(edges[i]), float(edges[j]))
+        for i, j in zip(starts.tolist(), ends, strict=True)
+    ]
 
 
 def _said(row: Mapping[str, Any], metric: str, epochs: int, count: int, low: float, high: float) -> str:

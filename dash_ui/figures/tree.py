@@ -88,7 +88,7 @@ def heights_of(tree: Tree) -> tuple[dict[int, float], str]:
     """
     if any(node.units is not None for node in tree.nodes):
         values: Mapping[int, float | None] = {n.number: n.units for n in tree.nodes}
-        axis = f"{tree.words.axis} left"
+        axis = tree.words.axis
     elif any("parameters" in node.metrics for node in tree.nodes):
         values = {n.number: n.metrics.get("parameters") for n in tree.nodes}
         axis = "parameters left"

@@ -11,6 +11,7 @@ from onnxprune.evaluate import better, delta, kind_of, measured
 __all__ = ["card_rows", "drawing", "shown_nodes"]
 
 FIGURES = ("loss", "parameters", "nonzero", "macs", "file_bytes")
+LEAST = 0.0005  # of a cost: a smaller change would read as 0.0 %
 BOXES = 28  # layers that are drawn; neighbours share a box where there are more
 
 
@@ -94,11 +95,11 @@ def _change(name: str, before: Node | None, after: Node) -> dict[str, str] | Non
         return None
     kind = kind_of(name)
     old, new = before.metrics[name], after.metrics[name]
-    if old == new or kind is None:
-        return {"text": "same" if old == new else f"{new - old:+.4g}", "is": "same", "arrow": "="}
+    whole = name in FIGURES[1:] and old
+    if old == new or kind is None or (whole and abs(new - old) < LEAST * old):
+        return {"text": "same" if kind is not None else f"{new - old:+.4g}", "is": "same", "arrow": "="}
     a, b = measured(name, old), measured(name, new)
     verdict = "better" if better(b, a) else "worse" if better(a, b) else "same"
-    whole = name in FIGURES[1:] and old
     text = f"{(new - old) / old:+.1%}".replace("%", " %") if whole else delta(a, b)
     return {"text": text, "is": verdict, "arrow": "▲" if new > old else "▼"}
 

@@ -22,9 +22,11 @@ from onnxprune.workspace.edits import check_edit
 from onnxprune.workspace.values import Step
 from onnxprune.workspace.workspace import Workspace
 
-__all__ = ["PRESETS", "browser_units", "draft_of", "estimate", "marks", "payload", "presets"]
+__all__ = ["PRESETS", "SHOWN_BY", "browser_units", "draft_of", "estimate", "marks", "payload", "presets"]
 
 PRESETS = (0.1, 0.2, 0.3, 0.5)
+SHOWN_BY = ("key", "stamp", "step", "readonly", "measured", "criterion", "scale")
+"""Of what the browser is told: what a request tells again."""
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -195,9 +197,7 @@ def marks(workspace: Workspace, step: Step, units: Units, data: str | None = Non
     return found
 
 
-def browser_units(
-    units: Units, colours: tuple[str, ...], *, log: bool, step: int, readonly: bool
-) -> dict[str, Any]:
+def browser_units(units: Units, colours: tuple[str, ...], *, log: bool, step: int, readonly: bool) -> dict[str, Any]:
     """What the browser is told of the units once."""
     kinds = {group.kind for group in units.groups}
     return {
@@ -209,11 +209,20 @@ def browser_units(
         "size": int(units.index.size),
         "words": kinds.pop() if len(kinds) == 1 else "units",
         "groups": [
-            {"name": g.name, "kind": g.kind, "noun": g.noun, "units": g.units, "start": g.start, "colour": colour}
+            {
+                "name": g.name,
+                "kind": g.kind,
+                "noun": g.noun,
+                "units": g.units,
+                "start": g.start,
+                "along": g.along,
+                "colour": colour,
+            }
             for g, colour in zip(units.groups, colours, strict=True)
         ],
         "measured": units.measured,
         "criterion": units.criterion,
+        "scale": units.scale,
         "entry": {name: value for name, value in units.entry(0.0).items() if name != "threshold"} | {"view": "plan"},
         "x": _exactly(units.x) if units.measured else None,
         "drawn": _exactly(drawn_at(units, log=log)) if units.measured else None,

@@ -62,9 +62,10 @@ class Words:
 
     @property
     def axis(self) -> str:
-        """The units in words for an axis: "filters", or "units: filters, neurons"."""
+        """The units in words for an axis: "filters left", or "units left: filters, neurons"."""
         kinds = list(dict.fromkeys(self.kinds.values()))
-        return kinds[0] if len(kinds) == 1 else f"{NOUN}: {', '.join(kinds)}" if kinds else NOUN
+        more = f": {', '.join(kinds)}" if len(kinds) > 1 else ""
+        return f"{self.noun()} left{more}"
 
 
 @dataclass(frozen=True)

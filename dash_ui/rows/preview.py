@@ -6,8 +6,9 @@ from collections.abc import Collection
 from typing import Any
 
 from dash_ui.desk import Desk
-from onnxprune.cost import CostModel
+from onnxprune.cost import CostModel, example_graph
 from onnxprune.drawing import Preview, preview
+from onnxprune.values import Coupling
 from onnxprune.workspace.values import Step
 from onnxprune.workspace.workspace import Workspace
 
@@ -17,8 +18,12 @@ __all__ = ["preview_of", "preview_rows"]
 def preview_of(desk: Desk, workspace: Workspace, step: Step, group: str, units: Collection[int]) -> Preview:
     """What removing these units of a step's group takes. Raises GroupNotFound, OptionError."""
     _, coupling = desk.analysis(workspace, step)
-    costs = desk.kept.get(("costs", step.model_hash), lambda: CostModel(coupling))
+    costs = desk.kept.get(("costs", step.model_hash), lambda: _costs(coupling))
     return preview(coupling, group, units, costs)
+
+
+def _costs(coupling: Coupling) -> CostModel:
+    return CostModel(coupling, example_graph(coupling.graph.model, dict(coupling.options.shapes)))
 
 
 def preview_rows(found: Preview) -> list[dict[str, Any]]:

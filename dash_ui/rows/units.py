@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from dash_ui.desk import Desk
 from onnxprune import Coupling
-from onnxprune.cost import is_parameter
+from onnxprune.cost import CostModel, is_parameter
 from onnxprune.criteria import criteria, score
 from onnxprune.criteria.registry import usable
+from onnxprune.drawing import preview, singular
 from onnxprune.errors import OptionError
 from onnxprune.graph import Graph
 from onnxprune.guidance import is_quick, kept_instability, kept_scores
@@ -53,17 +54,21 @@ class NotMeasured(OptionError):
 
 @dataclass(frozen=True)
 class GroupRow:
-    """``kind``: the word for its units (filters, heads, cells), ``noun``: for one. ``start``: number of its first."""
+    """``kind``: the word for its units (filters, heads, cells), ``noun``: for one. ``start``: number of its first.
+
+    ``along``: what goes with one of them in other layers, in words, "" for nothing.
+    """
 
     name: str
     kind: str
     units: int
     start: int
+    along: str = ""
 
     @property
     def noun(self) -> str:
         """The word for one unit."""
-        return self.kind.removesuffix("s")
+        return singular(self.kind)
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,7 +200,7 @@ def units_of(
     Raises ModelError, StoreDamaged, and OptionError for a criterion or scale that does not exist.
     """
     _, coupling = desk.analysis(workspace, step)
-    order, parameters = desk.kept.get(("carried", step.model_hash), lambda: _carried(coupling))
+    order, parameters, along = desk.kept.get(("carried", step.model_hash), lambda: _carried(coupling))
     options = options_of(workspace, step.number, criterion, data)
     try:
         scores = _scores(desk, workspace, step, criterion, options)
@@ -204,7 +209,7 @@ def units_of(
     groups, start = [], 0
     for number in order:
         group = coupling.groups[number]
-        groups.append(GroupRow(group.name, group.kind, group.units, start))
+        groups.append(GroupRow(group.name, group.kind, group.units, start, along[number]))
         start += group.units
     sizes = [group.units for group in groups]
     found = Units(
@@ -229,12 +234,19 @@ def _instability(units: Units, found: Instability) -> Floats:
     return units.flat({name: values for name, values in known.items() if sizes.get(name) == values.size})
 
 
-def _carried(coupling: Coupling) -> tuple[list[int], list[Ints]]:
-    """Numbers of the groups by depth, and for each group (in its own order) the parameters of its units."""
+def _carried(coupling: Coupling) -> tuple[list[int], list[Ints], list[str]]:
+    """Numbers of the groups by depth; by group, in its own order, the parameters of its units and what goes along."""
     graph: Graph = coupling.graph
     depth = [_depth(graph, group) for group in coupling.groups]
     order = sorted(range(len(depth)), key=lambda number: (depth[number], number))
-    return order, [_parameters(graph, group) for group in coupling.groups]
+    costs = CostModel(coupling)
+    along = [_along(preview(coupling, group.name, [0], costs).words) for group in coupling.groups]
+    return order, [_parameters(graph, group) for group in coupling.groups], along
+
+
+def _along(words: str) -> str:
+    """Of a sentence "Removing ... also removes ...: 652 parameters in all." what it removes as well."""
+    return words.partition(" also removes ")[2].rpartition(": ")[0]
 
 
 def _depth(graph: Graph, group: Group) -> int:

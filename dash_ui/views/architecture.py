@@ -20,13 +20,14 @@ from onnxprune.errors import OnnxPruneError
 from onnxprune.values import Coupling
 from onnxprune.workspace.workspace import Workspace
 
-__all__ = ["VIEW"]
+__all__ = ["VIEW", "fitted"]
 
 GRAPH, FOCUS, SIZE, PLACES, OPEN = (
     "architecture-graph", "architecture-focus", "architecture-size", "architecture-places", "architecture-open",
 )  # fmt: skip
 METRIC, LEGEND, GROUPS, NOTE = "architecture-metric", "architecture-legend", "architecture-groups", "architecture-note"
 NARROWEST = 240
+LARGER = (2.0, 1.6, 1.3)
 
 
 def layout() -> Component:
@@ -45,7 +46,7 @@ def layout() -> Component:
                     parts.graph(
                         GRAPH, label="Architecture: a box for each layer, its height by the size of its feature map, "
                         "its number the units, red and hatched what is to be removed",
-                        config={"scrollZoom": False, "doubleClick": False},
+                        config={"modeBarButtonsToRemove": [*parts.CONFIG["modeBarButtonsToRemove"], "toImage"]},
                     ),
                     id="architecture-sheet", className="architecture-sheet",
                 ),
@@ -135,6 +136,20 @@ def _register_browser(app: Dash) -> None:
     )
 
 
+def fitted(found: Sketch, size: dict[str, Any], opened: list[int]) -> Drawing:
+    """The drawing with the largest boxes with which all of it can be seen; where none fits, with normal ones."""
+    width, height, scale = (
+        max(float(size["width"]), NARROWEST),
+        float(size.get("height", 0)),
+        float(size.get("scale", 1)),
+    )
+    tried = (arrange(found, width, scale=scale * factor, open_repeats=opened) for factor in (*LARGER, 1.0))
+    drawing = next(tried)
+    while drawing.height > height and (smaller := next(tried, None)) is not None:
+        drawing = smaller
+    return drawing
+
+
 def _drawn(
     desk: Desk, workspace: Workspace, focus: dict[str, Any], size: dict[str, Any], opened: list[int], metric: str
 ) -> tuple[Drawing, Coupling, dict[int, float], Overlay | None, str]:
@@ -143,11 +158,8 @@ def _drawn(
     original = workspace.steps.get(step.root)
     left = {} if original.model_hash == step.model_hash else shares_left(found, sketch_of(desk, workspace, original))
     overlay, why = overlay_of(desk, workspace, step, metric, focus.get("data"))
-    width, scale = max(float(size["width"]), NARROWEST), float(size.get("scale", 1.0))
-    drawing = desk.kept.get(
-        ("drawing", step.model_hash, width, scale, tuple(opened)),
-        lambda: arrange(found, width, scale=scale, open_repeats=opened),
-    )
+    key = ("drawing", step.model_hash, *size.values(), *opened)
+    drawing = desk.kept.get(key, lambda: fitted(found, size, opened))
     return drawing, desk.analysis(workspace, step)[1], left, overlay, why
 
 

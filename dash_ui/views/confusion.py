@@ -77,7 +77,8 @@ def layout() -> html.Div:
         html.Section(
             [
                 html.P(id=f"{NAME}-note", className="stat-note"),
-                graph(f"{NAME}-matrix", label="Confusion matrix: rows are labels, columns what they were taken for"),
+                graph(f"{NAME}-matrix", label="Confusion matrix: rows are labels, columns what they were taken for",
+                      config={"doubleClick": "reset"}),
             ],
             className="stat-matrix", **{"aria-label": "Confusion matrix"},
         ),

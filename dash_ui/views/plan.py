@@ -7,6 +7,8 @@ end for one entry in the draft.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +21,7 @@ from dash_ui.figures.bubbles import bubbles
 from dash_ui.figures.circles import circles_svg
 from dash_ui.figures.layers import layer_colours
 from dash_ui.figures.radar import radar
-from dash_ui.rows.draft import browser_units, draft_of, estimate, marks, payload
+from dash_ui.rows.draft import SHOWN_BY, browser_units, draft_of, estimate, marks, payload
 from dash_ui.rows.units import SENSITIVITY, Units, choices, first_choice, options_of, units_of
 from dash_ui.state import Selection
 from dash_ui.theme import theme_of
@@ -30,11 +32,13 @@ from dash_ui.views.plan_layout import (
     DRAFT,
     FORESEEN,
     GRAPH,
+    KNOWN,
     LOG,
     PREVIEW,
     RADAR,
     RUNS_OF,
     SCALE,
+    SHOWN,
     UNITS,
     layout,
 )
@@ -115,6 +119,7 @@ def _register_choice(app: Dash, desk: Desk) -> None:
 def _register_show(app: Dash, desk: Desk) -> None:
     @app.callback(
         Output(UNITS, "data"),
+        Output(SHOWN, "data"),
         Output(GRAPH, "figure"),
         Output(RADAR, "figure"),
         Output("plan-empty", "children"),
@@ -127,13 +132,13 @@ def _register_show(app: Dash, desk: Desk) -> None:
         Input(RUNS_OF, "value"),
         Input(ids.THEME, "data"),
         Input(ids.REVISION, "data"),
-        State(UNITS, "data"),
+        State(SHOWN, "data"),
     )
     def show(
         selection: Stored | None, criterion: str | None, scale: str | None, log: list[str], runs: int | None,
         theme: str | None, _: Any, before: Stored | None,
     ) -> Any:  # fmt: skip
-        same = [no_update] * 6
+        same = [no_update] * 7
         if criterion is None or scale is None:
             return same
         with desk.workspace() as workspace:
@@ -150,7 +155,8 @@ def _register_show(app: Dash, desk: Desk) -> None:
         figure = bubbles(units, look, log=logarithmic)
         words = radar_words(units)
         left = radar(dict.fromkeys(words.values(), 1.0), look).update_layout(meta=list(words))
-        return found, figure, left, _missing(units, step), _size_words(units), words.get("score", "score")
+        shown = {name: found[name] for name in SHOWN_BY}
+        return found, shown, figure, left, _missing(units, step), _size_words(units), words.get("score", "score")
 
 
 def radar_words(units: Units) -> dict[str, str]:
@@ -186,68 +192,76 @@ def answer(
 ) -> tuple[dict[str, Any], dict[str, Any], str] | None:
     """The draft of the step that is shown, what it would leave, its revision; None where another step is selected.
 
-    ``shown``: the store of the units.
+    ``shown``: the store SHOWN.
     """
     now, step = _now(workspace, selection)
     if step is None or step.number != shown["step"]:
         return None
-    units = units_of(
-        desk, workspace, step, shown["criterion"], shown["entry"]["scale"], data=now.data, runs=runs or RUNS
-    )
+    units = units_of(desk, workspace, step, shown["criterion"], shown["scale"], data=now.data, runs=runs or RUNS)
     state, revision = draft_of(desk, workspace, step)
     left = estimate(desk, workspace, step, state, shown["criterion"], now.data)
     drafted = {**payload(units, state, revision), "left": left, "marks": marks(workspace, step, units, now.data)}
     return drafted, left, revision
 
 
+def _known(drafted: Stored) -> dict[str, Any]:
+    """The store KNOWN for a draft."""
+    text = json.dumps({**drafted, "nonce": None}, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return {name: drafted[name] for name in ("key", "revision", "empty")} | {"digest": digest}
+
+
 def _register_follow(app: Dash, desk: Desk) -> None:
     @app.callback(
         Output(DRAFT, "data"),
+        Output(KNOWN, "data"),
         Output(ids.ESTIMATE, "data", allow_duplicate=True),
-        Input(UNITS, "data"),
+        Input(SHOWN, "data"),
         Input(ids.DRAFT_CHANGED, "data"),
         Input(ids.REVISION, "data"),
         State(ids.SELECTION, "data"),
         State(RUNS_OF, "value"),
-        State(DRAFT, "data"),
+        State(KNOWN, "data"),
         prevent_initial_call=True,
     )
-    def follow(units: Any, revision: str | None, _: Any, selection: Any, runs: int | None, before: Any) -> Any:
-        if units is None:
-            return no_update, no_update
-        known = before is not None and (before["key"], before["revision"]) == (units["key"], revision)
+    def follow(shown: Any, revision: str | None, _: Any, selection: Any, runs: int | None, before: Any) -> Any:
+        same = [no_update] * 3
+        if shown is None:
+            return same
+        known = before is not None and (before["key"], before["revision"]) == (shown["key"], revision)
         if known and ids.REVISION not in {name.split(".")[0] for name in ctx.triggered_prop_ids}:
-            return no_update, no_update
+            return same
         with desk.workspace() as workspace:
-            found = answer(desk, workspace, units, selection, runs)
-        if found is None or (before is not None and {**before, **found[0]} == before):
-            return no_update, no_update
-        return found[:2]
+            found = answer(desk, workspace, shown, selection, runs)
+        if found is None or _known(found[0]) == before:
+            return same
+        return found[0], _known(found[0]), found[1]
 
 
 def _register_change(app: Dash, desk: Desk) -> None:
     @app.callback(
         Output(DRAFT, "data", allow_duplicate=True),
+        Output(KNOWN, "data", allow_duplicate=True),
         Output(ids.ESTIMATE, "data", allow_duplicate=True),
         Output(ids.DRAFT_CHANGED, "data", allow_duplicate=True),
         Input(ASKED, "data"),
-        State(UNITS, "data"),
+        State(SHOWN, "data"),
         State(ids.SELECTION, "data"),
         State(RUNS_OF, "value"),
         prevent_initial_call=True,
     )
-    def change(asked: Stored | None, units: Stored | None, selection: Any, runs: int | None) -> Any:
-        if asked is None or units is None:
-            return [no_update] * 3
+    def change(asked: Stored | None, shown: Stored | None, selection: Any, runs: int | None) -> Any:
+        if asked is None or shown is None:
+            return [no_update] * 4
         try:
             desk.edit(asked["step"], asked["edit"], asked["revision"])
         except OnnxPruneError as error:  # the page shows what it wanted already: it must hear what holds
             set_props(ids.TOAST, {"data": {"kind": "error", "text": error.message, "hint": error.hint}})
         with desk.workspace() as workspace:
-            found = answer(desk, workspace, units, selection, runs)
+            found = answer(desk, workspace, shown, selection, runs)
         if found is None:
-            return [no_update] * 3
-        return {**found[0], "nonce": asked["nonce"]}, found[1], found[2]
+            return [no_update] * 4
+        return {**found[0], "nonce": asked["nonce"]}, _known(found[0]), found[1], found[2]
 
     @app.callback(
         Output(FORESEEN, "data"),
@@ -273,7 +287,7 @@ def _register_others(app: Dash, desk: Desk) -> None:
         Output(ids.DRAFT_CHANGED, "data", allow_duplicate=True),
         Input("plan-clear", "n_clicks"),
         State(ids.SELECTION, "data"),
-        State(DRAFT, "data"),
+        State(KNOWN, "data"),
         prevent_initial_call=True,
     )
     def clear(_: int, selection: Any, draft: Any) -> Any:
@@ -285,19 +299,19 @@ def _register_others(app: Dash, desk: Desk) -> None:
     @app.callback(
         Output("plan-file", "data"),
         Input("plan-save", "n_clicks"),
-        State(UNITS, "data"),
+        State(SHOWN, "data"),
         State(ids.SELECTION, "data"),
         State(ids.THEME, "data"),
         prevent_initial_call=True,
     )
-    def save(_: int, units: Any, selection: Any, theme: str | None) -> Any:
-        if units is None:
+    def save(_: int, shown: Any, selection: Any, theme: str | None) -> Any:
+        if shown is None:
             return no_update
         with desk.workspace() as workspace:
             now, step = _now(workspace, selection)
             if step is None:
                 return no_update
-            rows = units_of(desk, workspace, step, units["criterion"], units["entry"]["scale"], data=now.data)
+            rows = units_of(desk, workspace, step, shown["criterion"], shown["scale"], data=now.data)
             state, _revision = draft_of(desk, workspace, step)
         return {
             "content": circles_svg(rows, rows.mask(state.gone), theme_of(theme)), "filename": f"plan-{step.number}.svg",
@@ -310,19 +324,19 @@ def _register_measuring(app: Dash, desk: Desk) -> None:
         Output("plan-measure", "children"),
         Output("plan-measure", "hidden"),
         Output("plan-unsteady", "disabled"),
-        Input(UNITS, "data"),
+        Input(SHOWN, "data"),
         State(ids.SELECTION, "data"),
         prevent_initial_call=True,
     )
-    def name(units: Any, selection: Any) -> Any:
-        if units is None:
+    def name(shown: Any, selection: Any) -> Any:
+        if shown is None:
             return [no_update] * 3
         with desk.workspace() as workspace:
             now, step = _now(workspace, selection)
             data = None if step is None else now.data or workspace.dataset_name(step.number)
-        what = SENSITIVITY if is_quick(units["criterion"]) else units["criterion"]
-        known = units["measured"] and not is_quick(units["criterion"])
-        return f"Measure {what}", known or data is None, data is None or units["readonly"]
+        what = SENSITIVITY if is_quick(shown["criterion"]) else shown["criterion"]
+        known = shown["measured"] and not is_quick(shown["criterion"])
+        return f"Measure {what}", known or data is None, data is None or shown["readonly"]
 
     @app.callback(
         Output(ids.TOAST, "data", allow_duplicate=True),

@@ -11,16 +11,18 @@ from dash_ui.rows.units import SCALE_WORDS
 from onnxprune.instability import RUNS
 
 __all__ = [
-    "ASKED", "CRITERION", "DRAFT", "FORESEEN", "GRAPH", "LOG", "PREVIEW", "RADAR", "RUNS_OF", "SCALE", "STORES",
-    "UNITS", "layout",
+    "ASKED", "CRITERION", "DRAFT", "FORESEEN", "GRAPH", "KNOWN", "LOG", "PREVIEW", "RADAR", "RUNS_OF", "SCALE",
+    "SHOWN", "STORES", "UNITS", "layout",
 ]  # fmt: skip
 
 UNITS = "plan-units"  # what does not change while a threshold is dragged
+SHOWN = "plan-shown"  # what these units are, in a few words, so that a request need not carry them all
 DRAFT = "plan-draft"  # what goes, and why
+KNOWN = "plan-known"  # which draft that is, likewise
 ASKED = "plan-asked"  # a change that the browser wants to have in the draft
 PREVIEW = "plan-preview"  # where the threshold is while it moves
 FORESEEN = "plan-foreseen"  # what would be left there
-STORES = (UNITS, DRAFT, ASKED, PREVIEW, FORESEEN)
+STORES = (UNITS, SHOWN, DRAFT, KNOWN, ASKED, PREVIEW, FORESEEN)
 CRITERION, SCALE, LOG, RUNS_OF = "plan-criterion", "plan-scale", "plan-log", "plan-runs"
 GRAPH, RADAR = "plan-graph", "plan-radar"
 LEFT = {"units": "units", "score": "score", "instability": "instability", "parameters": "parameters", "macs": "MACs"}

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from dash import ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html, no_update, set_props
+from dash import ClientsideFunction, Dash, Input, Output, State, ctx, html, no_update, set_props
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from dash_ui import ids
 from dash_ui.desk import Desk
 from dash_ui.figures.tree import draw
-from dash_ui.parts import empty, graph
 from dash_ui.rows.estimator import estimator_points, samples_of
 from dash_ui.rows.history import (
     Node,
@@ -27,160 +26,12 @@ from dash_ui.rows.history import (
 )
 from dash_ui.state import Selection
 from dash_ui.theme import theme_of
+from dash_ui.tree_parts import BASE, POINTS, SHOWN, WANTED, WORDS, layout
 from dash_ui.views import View
 
 __all__ = ["VIEW", "WANTED"]
 
-WANTED = "wanted-units"  # Store: {"step", "units", "of", "ratio", "asked"}; what the estimator was asked to prune to
-BASE, WORDS, POINTS, SHOWN = "tree-base", "tree-words", "tree-points", "tree-shown"
-BLANK = {
-    "layout": {
-        "xaxis": {"visible": False},
-        "yaxis": {"visible": False},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-    }
-}
 CONTINUES = "The next action starts at step {}; what comes of it is a branch of its own where others went on before."
-
-
-def _layout() -> Component:
-    stores = (BASE, WORDS, POINTS, SHOWN, "tree-trash-shown", "tree-undo-step", "tree-command", "tree-room", WANTED)
-    return html.Div(
-        [
-            *(dcc.Store(id=name) for name in stores),
-            _tools(),
-            _legend(),
-            html.Div(
-                [
-                    graph(
-                        "tree-graph", label="Tree of steps", figure=BLANK,
-                        config={"scrollZoom": True, "displayModeBar": False, "doubleClick": "reset"},
-                    ),
-                    _estimator(),
-                    html.Div(
-                        empty("There are no steps yet.", "Put an ONNX model into the folder of this workspace."),
-                        id="tree-none", hidden=True,
-                    ),
-                ],
-                id="tree-keys", className="tree-plot", tabIndex=0,
-                **{"aria-label": "Tree of steps. Arrow keys move along it; with Shift they choose what is compared."},
-            ),
-            _undo(),
-            _card(),
-        ],
-        className="tree",
-    )  # fmt: skip
-
-
-def _tools() -> html.Div:
-    return html.Div(
-        [
-            _field("filter", "Filter", "Filter steps by number, kind, name or note", type="search"),
-            _icon("fit", "Show the whole tree; pressed again, what is around the selected step"),
-            _icon("estimate", "Estimator: a node to drag along the axis tells what to expect there", pressed="false"),
-            _icon("trash", "Show what was deleted", "delete", pressed="false"),
-        ],
-        className="tree-tools",
-    )  # fmt: skip
-
-
-def _icon(name: str, label: str, icon: str = "", pressed: str | None = None) -> html.Button:
-    """A button that shows an icon only. ``pressed``: of one that stays down."""
-    state = {} if pressed is None else {"aria-pressed": pressed}
-    return html.Button(
-        html.Span(className=f"icon icon-tree-{icon or name}"), id=f"tree-{name}", className="ghost", title=label,
-        **{"aria-label": label}, **state,
-    )  # fmt: skip
-
-
-def _field(name: str, placeholder: str, label: str, **properties: Any) -> html.Label:
-    """A field with its label, which is not seen: the place in it says the same."""
-    kind = {"type": "text", **properties}
-    field = dcc.Input(id=f"tree-{name}", placeholder=placeholder, autoComplete="off", **kind)
-    return html.Label([html.Span(label, className="unseen"), field], className=f"tree-field tree-field-{name}")
-
-
-def _legend() -> html.Div:
-    entries = (
-        ("bar quality", "quality", "tree-metric"), ("bar left", "parameters left", None),
-        ("edge settled", "converged", None), ("edge open", "not converged", None),
-        ("edge untrained", "not trained", None), ("edge failed", "given up", None),
-    )  # fmt: skip
-    return html.Div(
-        [
-            html.Span(
-                [html.I(className=look), html.Span(text, **({"id": name} if name else {}))], className=f"key {look}"
-            )
-            for look, text, name in entries
-        ],
-        className="tree-legend",
-    )
-
-
-def _estimator() -> html.Div:
-    def line(name: str, label: str) -> html.Div:
-        return html.Div([html.Span(label), html.Span(id=f"tree-estimator-{name}")])
-
-    return html.Div(
-        [
-            html.Div(className="level"),
-            html.Div(
-                id="tree-estimator-knob", className="knob", title="Drag up and down", role="slider", tabIndex=0,
-                **{"aria-label": "Estimator: units left", "aria-orientation": "vertical"},
-            ),
-            html.Div(
-                [
-                    html.Strong(id="tree-estimator-units"),
-                    html.Div([html.Span(id="tree-estimator-metric"), html.Span(id="tree-estimator-value")]),
-                    line("parameters", "parameters"),
-                    line("macs", "MACs"),
-                    html.Small(id="tree-estimator-basis"),
-                    html.Button("Prune", id="tree-estimator-go", className="primary"),
-                ],
-                className="estimate",
-            ),
-        ],
-        id="tree-estimator", className="estimator", hidden=True,
-    )  # fmt: skip
-
-
-def _undo() -> html.Div:
-    return html.Div(
-        [html.Span(id="tree-undo-words"), html.Button("Undo", id="tree-undo", className="plain")],
-        id="tree-undo-bar", className="tree-undo", hidden=True, role="status",
-    )  # fmt: skip
-
-
-def _card() -> html.Div:
-    """What is selected, and what can be done with it."""
-    branch = "Begin a branch: the next action starts at this step"
-    compare = "Hold other steps against this one (Shift and a click does the same)"
-    return html.Div(
-        [
-            html.Div(id="tree-facts", className="tree-facts"),
-            html.Div(
-                [
-                    html.Button("Continue", id="tree-branch", className="ghost", title=branch),
-                    html.Button("Compare", id="tree-compare", className="ghost", title=compare),
-                    _icon("edit", "Give this step a name and a note", pressed="false"),
-                    _icon("pin", "Make this step the baseline that others are compared with"),
-                    _icon("copy", "Copy the command line that makes this step again"),
-                    _icon("delete", "Put this step, and all that was made of it, into the trash"),
-                    _icon("restore", "Take this step out of the trash"),
-                ],
-                className="tree-actions",
-            ),
-            html.Div(
-                [
-                    _field("name", "Name", "Name of the selected step", debounce=True, maxLength=60),
-                    _field("note", "Note", "Note on the selected step", debounce=True, maxLength=400),
-                ],
-                className="tree-own", id="tree-own", hidden=True,
-            ),
-        ],
-        className="tree-selected", id="tree-selected",
-    )  # fmt: skip
 
 
 def _register(app: Dash, desk: Desk) -> None:
@@ -203,26 +54,22 @@ def _draws(app: Dash, desk: Desk) -> None:
         Output("tree-none", "hidden"),
         Output("tree-metric", "children"),
         Output("tree-keys", "className"),
-        Input(ids.SELECTION, "data"),
+        Input("tree-missing", "data"),
         Input(ids.REVISION, "data"),
         Input(ids.THEME, "data"),
         Input(WORDS, "data"),
         Input("tree-trash-shown", "data"),
+        State(ids.SELECTION, "data"),
         State(BASE, "data"),
+        prevent_initial_call=True,
     )
     def base(
-        selection: dict[str, Any] | None, revision: dict[str, str] | None, theme: str | None,
-        words: dict[str, Any] | None, trash: bool | None, drawn: dict[str, Any] | None,
+        _: Any, revision: dict[str, str] | None, theme: str | None, words: dict[str, Any] | None, trash: bool | None,
+        selection: dict[str, Any] | None, drawn: dict[str, Any] | None,
     ) -> Any:  # fmt: skip
-        now = (revision or {}).get("tree")
-        step = Selection.of(selection).step
-        if drawn and ctx.triggered_id == ids.SELECTION and str(step) in drawn["layout"]["meta"]["places"]:
-            raise PreventUpdate  # only the outline moves, and the browser does that
-        if (
-            drawn
-            and ctx.triggered_id == ids.REVISION
-            and drawn["layout"]["meta"].get("tree") == (revision or {}).get("tree")
-        ):
+        """The whole tree; another selection within it only moves an outline, and the browser does that."""
+        step, now = Selection.of(selection).step, (revision or {}).get("tree")
+        if drawn and ctx.triggered_id == ids.REVISION and drawn["layout"]["meta"].get("tree") == now:
             raise PreventUpdate  # jobs moved on, the tree did not
         tree = _tree(desk, step, words, trashed=bool(trash))
         if tree is None:
@@ -411,6 +258,10 @@ def _say(kind: str, text: str, hint: str = "") -> None:
 
 def _clientside(app: Dash) -> None:
     app.clientside_callback(
+        ClientsideFunction("tree", "missing"), Output("tree-missing", "data"),
+        Input(ids.SELECTION, "data"), State(BASE, "data"),
+    )  # fmt: skip
+    app.clientside_callback(
         ClientsideFunction("tree", "draw"),
         Output("tree-graph", "figure"),
         Input(BASE, "data"),
@@ -437,4 +288,4 @@ def _clientside(app: Dash) -> None:
     )  # fmt: skip
 
 
-VIEW = View("tree", "Tree", "history", _layout, _register, order=0)
+VIEW = View("tree", "Tree", "history", layout, _register, order=0)

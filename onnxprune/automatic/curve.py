@@ -51,7 +51,11 @@ class Curve:
         """The curve at some places inside of its ends."""
         if self.method == LINEAR:
             return np.asarray(np.interp(at, self.x, self.y), np.float64)
-        return np.asarray(PchipInterpolator(self.x, self._fitted)(at), np.float64)
+        return np.asarray(self._cubic(at), np.float64)
+
+    @cached_property
+    def _cubic(self) -> PchipInterpolator:
+        return PchipInterpolator(self.x, self._fitted)
 
     def spread(self, at: float | Floats) -> Floats:
         """Standard deviation of a measurement around the curve.

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -105,7 +106,7 @@ def estimate_rows(
     """The curve as at most ``points`` rows: units, value, low, high, parameters ... Raises as `estimate`."""
     found = _Points(rows, metric, method, confidence)
     counts = np.unique(np.linspace(found.x[0], found.x[-1], points).round().astype(int))
-    return [_flat(found.at(int(count))) for count in counts]
+    return found.rows(counts)
 
 
 def suggest_count(
@@ -165,7 +166,7 @@ class _Points:
         self.higher = kind is None or kind.direction != "lower"
         self.share = kind is not None and kind.format == ".2%"
         self.z = float(norm.ppf((1 + confidence) / 2))
-        self.rows = known
+        self.known = known
         units = np.array([row["units"] for row in known], np.float64)
         self.x, self._which = np.unique(units, return_inverse=True)
         if self.x.size < 2:
@@ -180,10 +181,10 @@ class _Points:
 
     def _curve(self, column: str, *, rising: bool, noisy: bool) -> Curve:
         many = np.bincount(self._which)
-        y = np.bincount(self._which, [float(row[column]) for row in self.rows]) / many
+        y = np.bincount(self._which, [float(row[column]) for row in self.known]) / many
         noise = np.zeros_like(y)
         if noisy:
-            samples = np.bincount(self._which, [float(row.get("samples") or 0) for row in self.rows]) / many
+            samples = np.bincount(self._which, [float(row.get("samples") or 0) for row in self.known]) / many
             noise = _sampling_error(y, samples)
         return Curve(self.x, y, noise, self.method, rising)
 
@@ -197,25 +198,33 @@ class _Points:
         return value, low, high
 
     def at(self, units: int) -> Estimate:
-        value, low, high = (float(v[0]) for v in self.band(np.array([units], np.float64)))
-        left = max(int(np.searchsorted(self.x, units, side="right")) - 1, 0)
-        right = int(np.searchsorted(self.x, units, side="left"))
-        between = (self._step(left), self._step(right))
-        costs = {name: float(curve(float(units))) for name, curve in self.costs.items()}
-        method = "measured" if left == right else self.method
-        return Estimate(units, self.metric, value, low, high, method, between, costs)
+        """What is expected at one count."""
+        (row,) = self.rows(np.array([units]))
+        costs = {name: row.pop(name) for name in self.costs}
+        return Estimate(**row, costs=costs)
 
-    def _step(self, point: int) -> int:
-        """The step at a point, the newest of several."""
-        return int(self.rows[int(np.flatnonzero(self._which == point)[-1])].get("step") or 0)
+    def rows(self, counts: NDArray[np.int64]) -> list[dict[str, Any]]:
+        """The fields of an estimate for every count, its costs beside them."""
+        places = counts.astype(np.float64)
+        columns = dict(zip(("value", "low", "high"), self.band(places), strict=True))
+        columns |= {name: curve(places) for name, curve in self.costs.items()}
+        left = np.searchsorted(self.x, places, side="right") - 1
+        right = np.searchsorted(self.x, places, side="left")
+        found = []
+        for k, (a, b) in enumerate(zip(left.tolist(), right.tolist(), strict=True)):
+            row: dict[str, Any] = {"units": int(counts[k]), "metric": self.metric}
+            row |= {"method": "measured" if a == b else self.method, "between": (self._steps[a], self._steps[b])}
+            found.append({**row, **{name: float(column[k]) for name, column in columns.items()}})
+        return found
+
+    @cached_property
+    def _steps(self) -> list[int]:
+        """The step at every point, the newest of several."""
+        last = {int(point): row for point, row in zip(self._which, self.known, strict=True)}
+        return [int(last[point].get("step") or 0) for point in range(self.x.size)]
 
 
 def _sampling_error(share: Floats, samples: Floats) -> Floats:
     """Standard error of a share of so many samples; 0 where their number is not known."""
     likely = (samples * share + 1) / (samples + 2)
     return np.where(samples > 0, np.sqrt(likely * (1 - likely) / np.maximum(samples, 1)), 0.0)
-
-
-def _flat(found: Estimate) -> dict[str, Any]:
-    row = found.as_dict()
-    return {**{key: value for key, value in row.items() if key != "costs"}, **row["costs"]}

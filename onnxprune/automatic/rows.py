@@ -40,7 +40,7 @@ __all__ = [
 Row = dict[str, Any]
 
 AUTO = "auto"
-KEPT = 4096
+KEPT = 1 << 16  # documents that are remembered: blobs never change
 
 
 def path_points(workspace: Workspace, number: int) -> list[Row]:

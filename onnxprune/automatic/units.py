@@ -15,7 +15,7 @@ from onnxprune.workspace.workspace import Workspace
 
 __all__ = ["units_after", "units_by_step", "units_of"]
 
-KEPT = 4096  # counts that are remembered: those of a blob never change
+KEPT = 1 << 16  # counts that are remembered: those of a blob never change
 
 
 def units_by_step(workspace: Workspace, steps: Iterable[Step]) -> dict[int, int | None]:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import log2
 
-from onnxprune.drawing.routes import ARC, Lines, arc_levels, route_all
+from onnxprune.drawing.routes import ARC, Columns, Lines, arc_levels, route_all
 from onnxprune.drawing.values import Bracket, Drawing, Placed, Sketch
 
 __all__ = ["COLLAPSE", "arrange"]
@@ -73,7 +73,9 @@ def arrange(
         Placed(item.boxes, MARGIN + at[rank], lines.y(line_of[rank], lane), w, h, line_of[rank], item.repeat)
         for item, rank, lane, (w, h) in zip(items, ranks, lanes, sizes, strict=True)
     ]
-    routes = route_all(placed, edges, ranks, lanes, lines, levels, gap, width)
+    routes = route_all(
+        placed, edges, ranks, lanes, lines, levels, Columns(tuple(w / 2 for w in wide), gap, width)
+    )  # fmt: skip
     place_of = {box: i for i, item in enumerate(items) for box in item.boxes}
     longest = max((p.x + p.width / 2 for p in placed), default=0.0) + MARGIN
     return Drawing(
@@ -88,6 +90,7 @@ def _items(sketch: Sketch, shut: Sequence[int]) -> tuple[list[_Item], list[tuple
     for number in shut:
         for copy, boxes in enumerate(sketch.repeats[number].copies):
             where.update({box: (number, copy, place) for place, box in enumerate(boxes)})
+    around = {box: i for i, r in enumerate(sketch.repeats) for copy in r.copies for box in copy}
     items: list[_Item] = []
     new: dict[int, int] = {}
     for box in sketch.boxes:
@@ -100,11 +103,8 @@ def _items(sketch: Sketch, shut: Sequence[int]) -> tuple[list[_Item], list[tuple
             new[box.id] = len(items)
             items.append(_Item(together, number))
         else:
-            inside = next(
-                (i for i, r in enumerate(sketch.repeats) if r.copies[0][0] <= box.id <= r.copies[-1][-1]), None
-            )
             new[box.id] = len(items)
-            items.append(_Item((box.id,), inside))
+            items.append(_Item((box.id,), around.get(box.id)))
     found: dict[tuple[int, int], bool] = {}
     for edge in sketch.edges:
         a, b = where.get(edge.source), where.get(edge.target)

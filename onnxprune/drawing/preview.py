@@ -9,7 +9,7 @@ from math import prod
 
 import numpy as np
 
-from onnxprune.cost import CostModel
+from onnxprune.cost import CostModel, example_graph
 from onnxprune.drawing.counts import uses_of
 from onnxprune.errors import GroupNotFound, OptionError
 from onnxprune.graph import Graph
@@ -58,7 +58,7 @@ class Preview:
 
 
 def preview(coupling: Coupling, group: str, units: Collection[int], costs: CostModel | None = None) -> Preview:
-    """What removing these units of a group takes. ``costs``: a cost model of the coupling, if one is at hand.
+    """What removing these units of a group takes. ``costs``: a cost model of the coupling, for a batch of 1.
 
     Raises GroupNotFound, and OptionError for a unit that the group does not have.
     """
@@ -78,7 +78,7 @@ def preview(coupling: Coupling, group: str, units: Collection[int], costs: CostM
     first = {row.tensor: min((order[n.number] for n in uses_of(graph, row.tensor)), default=0) for row in rows}
     rows.sort(key=lambda row: (first[row.tensor], ("produces", "goes along", "reads").index(row.role), row.tensor))
     carried = tuple(dict.fromkeys(m.tensor for m in found.members if not m.weight and np.isin(m.unit, wanted).any()))
-    model = costs or CostModel(coupling)
+    model = costs or CostModel(coupling, example_graph(graph.model, dict(coupling.options.shapes)))
     after = model.after({group: wanted})
     parameters, macs = model.before.parameters - after.parameters, model.before.macs - after.macs
     return Preview(

@@ -11,11 +11,20 @@ from dataclasses import dataclass
 
 from onnxprune.drawing.values import Placed, Route
 
-__all__ = ["ARC", "Lines", "arc_levels", "route_all"]
+__all__ = ["ARC", "Columns", "Lines", "arc_levels", "route_all"]
 
 ARC, ARCS, EDGE = 7.0, 5, 6.0
 
 Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """``halves``: half the width of each column. ``gap``: between two of them. ``width``: of the whole drawing."""
+
+    halves: tuple[float, ...]
+    gap: float
+    width: float
 
 
 @dataclass(frozen=True)
@@ -66,21 +75,31 @@ def arc_levels(edges: Sequence[tuple[int, int, bool]], ranks: Sequence[int], lan
 
 def route_all(
     placed: Sequence[Placed], edges: Sequence[tuple[int, int, bool]], ranks: Sequence[int], lanes: Sequence[int],
-    lines: Lines, levels: Mapping[int, int], gap: float, width: float,
+    lines: Lines, levels: Mapping[int, int], columns: Columns,
 ) -> list[Route]:  # fmt: skip
     """A route for every edge (source, target, side), given by numbers of placed boxes. ``levels``: of `arc_levels`."""
     occupied = set(zip(ranks, lanes, strict=True))
+    highest: dict[int, int] = {}
+    for rank, lane in occupied:
+        highest[rank] = min(highest.get(rank, lane), lane)
     row_of = {rank: place.row for rank, place in zip(ranks, placed, strict=True)}
     found = []
     for number, (source, target, side) in enumerate(edges):
         a, b = placed[source], placed[target]
+        behind = a.x + columns.halves[ranks[source]] + columns.gap / 2
+        front = b.x - columns.halves[ranks[target]] - columns.gap / 2
         if number in levels:
             after = next(rank for rank in range(ranks[source] + 1, ranks[target]) if (rank, lanes[source]) in occupied)
-            points = _arc(a, b, levels[number], lines, width, gap, ends_line=row_of[after] != a.row)
+            covered = highest[ranks[target]] < lanes[target]
+            points = _arc(
+                a, b, levels[number], lines, behind, columns.width, ends_line=row_of[after] != a.row,
+                front=front if covered else None,
+            )  # fmt: skip
         else:
             between = range(ranks[source] + 1, ranks[target])
             late = not any((rank, lanes[source]) in occupied for rank in between)
-            points = _direct(a, b, lanes[source], lanes[target], lines, width, gap, late=late)
+            bend = front if late else behind
+            points = _direct(a, b, (lanes[source], lanes[target]), lines, columns.width, bend, late=late)
         found.append(Route(a.id, b.id, tuple(points), side))
     return found
 
@@ -94,37 +113,41 @@ def _blocked(occupied: set[tuple[int, int]], first: int, last: int, lane: int, o
 
 
 def _direct(
-    a: Placed, b: Placed, lane: int, other: int, lines: Lines, width: float, gap: float, *, late: bool
+    a: Placed, b: Placed, lanes: tuple[int, int], lines: Lines, width: float, bend: float, *, late: bool
 ) -> list[Point]:
-    """Along a lane; ``late``: the change of lanes comes right before the target, not right behind the source."""
+    """Along a lane; ``late``: the change of lanes comes right before the target, not right behind the source.
+
+    ``bend``: x of that change, between two columns.
+    """
     start, end = (a.x + a.width / 2, a.y), (b.x - b.width / 2, b.y)
-    if a.row == b.row and lane == other:
-        return [start, end]
     if a.row == b.row:
-        bend = end[0] - gap / 2 if late else start[0] + gap / 2
-        return [start, (bend, start[1]), (bend, end[1]), end]
-    along = lane if late else other
-    points = [start] if late or lane == other else [start, (start[0] + gap / 2, start[1])]
-    points += _turns(points[-1][0], lines.y(a.row, along) if not late else start[1], a.row, b.row, along, lines, width)
-    if late and lane != other:
-        points.append((end[0] - gap / 2, points[-1][1]))
-        points.append((end[0] - gap / 2, end[1]))
+        return [start, end] if lanes[0] == lanes[1] else [start, (bend, start[1]), (bend, end[1]), end]
+    along = lanes[0] if late else lanes[1]
+    points = [start] if late or lanes[0] == lanes[1] else [start, (bend, start[1]), (bend, lines.y(a.row, along))]
+    points += _turns(points[-1], a.row, b.row, along, lines, width)
+    if late and lanes[0] != lanes[1]:
+        points += [(bend, points[-1][1]), (bend, end[1])]
     return [*points, end]
 
 
-def _turns(x: float, y: float, first: int, last: int, lane: int, lines: Lines, width: float) -> list[Point]:
-    """From (x, y) on one line out at the right, and in again at the left of the following ones."""
-    points = [(x, y)]
+def _turns(here: Point, first: int, last: int, lane: int, lines: Lines, width: float) -> list[Point]:
+    """From a point on one line out at the right, and in again at the left of the following ones."""
+    points: list[Point] = []
+    y = here[1]
     for line in range(first, last):
-        gutter = (lines.bottoms[line] + lines.tops[line + 1]) / 2
-        below = lines.y(line + 1, lane)
-        points += [(width - EDGE, points[-1][1]), (width - EDGE, gutter), (EDGE, gutter), (EDGE, below)]
+        gutter, below = (lines.bottoms[line] + lines.tops[line + 1]) / 2, lines.y(line + 1, lane)
+        points += [(width - EDGE, y), (width - EDGE, gutter), (EDGE, gutter), (EDGE, below)]
+        y = below
     return points
 
 
-def _arc(a: Placed, b: Placed, level: int, lines: Lines, width: float, gap: float, *, ends_line: bool) -> list[Point]:
-    """Up behind the source, over the boxes, down into the target. ``ends_line``: the source is the last on its line."""
-    bend = a.x + a.width / 2 + gap * 0.35
+def _arc(
+    a: Placed, b: Placed, level: int, lines: Lines, bend: float, width: float, *, ends_line: bool, front: float | None
+) -> list[Point]:
+    """Up behind the source, over the boxes, down into the target.
+
+    ``ends_line``: the source is the last on its line. ``front``: x before the target, where a box stands over it.
+    """
     points: list[Point] = [(a.x + a.width / 2, a.y)]
     if not ends_line:
         points += [(bend, a.y), (bend, lines.arcs[a.row] - ARC * level)]
@@ -132,4 +155,6 @@ def _arc(a: Placed, b: Placed, level: int, lines: Lines, width: float, gap: floa
         gutter = (lines.bottoms[line] + lines.tops[line + 1]) / 2
         below = lines.arcs[line + 1] - ARC * level
         points += [(width - EDGE, points[-1][1]), (width - EDGE, gutter), (EDGE, gutter), (EDGE, below)]
+    if front is not None:
+        return [*points, (front, points[-1][1]), (front, b.y), (b.x - b.width / 2, b.y)]
     return [*points, (b.x, points[-1][1]), (b.x, b.y - b.height / 2)]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from onnxprune.evaluate.result import Curve
 from onnxprune.evaluate.scores import probability
-from onnxprune.evaluate.tally import MANY
+from onnxprune.evaluate.tally import MANY, Packed, packed, unpacked
 
 __all__ = ["BINS", "LIMIT", "Collector", "collector"]
 
@@ -79,6 +79,12 @@ class _Binned:
         bins = np.clip((odds + BOUND) * (BINS / (2 * BOUND)), 0, BINS - 1).astype(np.int64)
         places = (2 * np.arange(odds.shape[1]) + truth) * BINS + bins
         np.add.at(self.counts.reshape(-1), places.reshape(-1), 1)
+
+    def __getstate__(self) -> Packed:
+        return packed(self.counts)
+
+    def __setstate__(self, state: Packed) -> None:
+        self.counts = unpacked(state)
 
     def merge(self, after: _Binned) -> None:
         self.counts += after.counts

@@ -19,7 +19,9 @@ from onnxprune.evaluate.metric import Metric, measured
 from onnxprune.evaluate.result import ClassReport
 from onnxprune.values import Ints
 
-__all__ = ["MANY", "Tally", "mean_of", "summary"]
+__all__ = ["MANY", "Packed", "Tally", "mean_of", "packed", "summary", "unpacked"]
+
+Packed = tuple[tuple[int, ...], Ints, Ints]
 
 MANY = 2000  # classes; beyond it there is neither a confusion matrix nor a curve for each class
 
@@ -63,6 +65,14 @@ class Tally:
         else:
             self.confusion += after.confusion
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Tallies come from workers: a shard fills few cells of a large matrix."""
+        return {"counts": self.counts, "confusion": None if self.confusion is None else packed(self.confusion)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.counts = state["counts"]
+        self.confusion = None if state["confusion"] is None else unpacked(state["confusion"])
+
     def _grow(self, classes: int) -> None:
         more = classes - self.classes
         if more > 0:
@@ -84,6 +94,20 @@ class Tally:
         shown = np.where(support > 0, np.stack([precision, recall, f1]), math.nan)
         columns = zip(names, support.tolist(), *shown.tolist(), iou.tolist(), average, strict=True)
         return tuple(ClassReport(i, *values) for i, values in enumerate(columns))
+
+
+def packed(counts: Ints) -> Packed:
+    """Counts that are nearly all 0: the shape, the places that are not, and what is there."""
+    places = np.flatnonzero(counts)
+    return counts.shape, places, counts.reshape(-1)[places]
+
+
+def unpacked(parts: Packed) -> Ints:
+    """The counts again."""
+    shape, places, values = parts
+    counts = np.zeros(shape, np.int64)
+    counts.reshape(-1)[places] = values
+    return counts
 
 
 def _cells(support: Ints, predicted: Ints, hits: Ints) -> tuple[Ints, Ints, Ints]:

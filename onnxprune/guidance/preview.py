@@ -172,8 +172,8 @@ class Bench:
             model, self.dataset, original=self._original, curves="none", progress=self.progress, **about.running
         )
         values = {metric.name: float(metric.value) for metric in found if math.isfinite(metric.value)}
-        first = FIRST if self._baseline is None else (self._baseline.metric,)
-        name = next((n for n in (*first, *values) if n in values), None)
+        judged = (*FIRST, *values) if self._baseline is None else (self._baseline.metric,)
+        name = next((n for n in judged if n in values), None)
         if name is None:
             raise DataError(f"{about.step.name}: it has no metric on {self.dataset.name}", "Look at its outputs.")
         cost = about.costs.after(units)

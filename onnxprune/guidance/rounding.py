@@ -84,8 +84,9 @@ def _estimated(
     share = _share(about, group.name)
     block = f"blocks of {step} ({'measured on this machine' if sure else 'a common size, not measured here'})"
     reason = (
-        f"Kernels work on {block}: {channels} channels take as long as {blocks * step}. {_counted(group, count)} fewer "
-        f"{'leaves' if count == 1 else 'leave'} {channels - above}, which saves about {1 / blocks:.0%} of this layer's time."
+        f"Kernels work on {block}: {channels} channels take as long as {blocks * step}. {_counted(group, count)} "
+        f"fewer {'leaves' if count == 1 else 'leave'} {channels - above}, which saves about {1 / blocks:.0%} of this "
+        "layer's time."
     )
     effect = Effect("latency", 1.0, 1 - share / blocks, ESTIMATED, "share of the model's, by MACs and blocks")
     return _removal(about, group, count, reason, 0.35 if sure else 0.25, effect, known, loss)

@@ -189,10 +189,16 @@ def _missing(about: Subject) -> Iterator[Suggestion]:
 
 
 def _different(found: Sequence[Suggestion]) -> list[Suggestion]:
-    """Of several that remove the same units the one that is worth most."""
+    """Of several that remove the same units the one that is worth most; no share of what a better one removes."""
     best: dict[Any, Suggestion] = {}
     for number, one in enumerate(found):
         key = tuple(sorted(one.units.items())) if one.units else number
         if key not in best or one.worth > best[key].worth:
             best[key] = one
-    return list(best.values())
+    return [one for one in best.values() if one.kind != "share" or not any(_within(one, b) for b in best.values())]
+
+
+def _within(one: Suggestion, better: Suggestion) -> bool:
+    """Whether a better suggestion removes all that this one does, in the same groups."""
+    more = better is not one and better.worth >= one.worth and better.units.keys() == one.units.keys()
+    return more and all(set(gone) <= set(better.units[name]) for name, gone in one.units.items())

@@ -226,17 +226,25 @@ class Remote(Part):
 
     def load(self) -> Any:
         """Raises Lost where nobody has it any more."""
-        distributed: Any = importlib.import_module("distributed")
-        here = distributed.get_worker().data
-        if self.key in here:
-            return here[self.key]
+        worker: Any = importlib.import_module("distributed").get_worker()
+        if self.key in worker.data:
+            return worker.data[self.key]
         try:
-            return distributed.Future(self.key, distributed.get_client()).result(timeout=FETCH)
+            fetching = asyncio.run_coroutine_threadsafe(_fetched(worker, self.key), worker.loop.asyncio_loop)
+            return fetching.result(FETCH)
         except (OSError, CancelledError, KeyError) as error:
             raise Lost(f"{self.key} is nowhere ({type(error).__name__})") from error
 
     def __reduce__(self) -> tuple[type[Remote], tuple[str]]:
         return Remote, (self.key,)
+
+
+async def _fetched(worker: Any, key: str) -> Any:
+    """What another worker has under this key. Raises KeyError where none has it."""
+    comm: Any = importlib.import_module("distributed.utils_comm")
+    holders = await worker.scheduler.who_has(keys=[key])
+    data, *_ = await comm.gather_from_workers(holders, rpc=worker.rpc, who=worker.address)
+    return data[key]
 
 
 def _digest(dataset: Dataset) -> str:

@@ -164,7 +164,7 @@ def mean_curve(curves: Sequence[Curve], weights: Sequence[float] | None = None) 
     if not there:
         return None
     recall = np.linspace(0, 1, GRID)
-    shares = np.array([1.0 if weights is None else weights[i] for i in there])
+    shares = np.array([1 if weights is None else weights[i] for i in there], np.float64)
     shares /= shares.sum()
     precision = np.zeros(GRID)
     for share, i in zip(shares, there, strict=True):

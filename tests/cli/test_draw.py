@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -28,11 +28,13 @@ class TestDraw:
         result = call("draw", model, "-o", tmp_path / "net.svg")
         assert (result.code, result.out) == (0, "")
         assert "3 layers in 1 row" in result.err
-        ElementTree.parse(tmp_path / "net.svg")
+        ET.parse(tmp_path / "net.svg")  # noqa: S314 - our own
 
     def test_a_plan_is_red(self, call: Call, model: Path, plan: Path, tmp_path: Path) -> None:
         result = call("draw", model, "-o", tmp_path / "net.svg", "--plan", plan, "--json")
-        removed = {g["name"]: len(g["removed"]) / g["units"] for g in call("plan", "show", plan, "--json").json["groups"]}
+        removed = {
+            g["name"]: len(g["removed"]) / g["units"] for g in call("plan", "show", plan, "--json").json["groups"]
+        }
         assert result.json["gone"] == {name: share for name, share in removed.items() if share}
         assert "url(#hatch)" in (tmp_path / "net.svg").read_text(encoding="utf-8")
 

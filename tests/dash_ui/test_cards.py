@@ -58,6 +58,13 @@ def test_what_did_not_change_is_the_same(found: Tree) -> None:
     assert figures["parameters"]["baseline"]["is"] in ("better", "same")
 
 
+def test_a_cost_that_hardly_changed_is_the_same(found: Tree) -> None:
+    three = next(node for node in found.nodes if node.number == 3)
+    hardly = {**three.metrics, "file_bytes": three.metrics["file_bytes"] * 0.9997}
+    same = replace(found, nodes=tuple(replace(n, metrics=hardly) if n.number == 4 else n for n in found.nodes))
+    assert card(same, 4)["figures"][-1]["parent"] == {"text": "same", "is": "same", "arrow": "="}
+
+
 def test_ratio_and_how(found: Tree) -> None:
     assert card(found, 3)["ratio"] == "50.0% of filters removed (84 of 168 left)"
     assert card(found, 3)["how"] == "fine-tuning converged (delta loss after 6 epochs)"

@@ -189,17 +189,17 @@ class TestDownloads:
             there = [name for name, _ in files.files_of(workspace, made)]
             assert there == ["model.onnx", "plan.json", "report.json", "path.csv", "classes.csv", "confusion.csv"]
             for name in there:
-                answer = client.get(files.address(made.number, name))
+                answer = client.get(files.address(made.number, name), buffered=True)
                 assert answer.status_code == 200
                 assert f"half-of-it-step2-{name}" in answer.headers["Content-Disposition"]
-            model = client.get(files.address(made.number, "model.onnx")).data
+            model = client.get(files.address(made.number, "model.onnx"), buffered=True).data
             assert model == workspace.blobs.read(made.model)
-        report = json.loads(client.get(files.address(2, "report.json")).data)
+        report = json.loads(client.get(files.address(2, "report.json"), buffered=True).data)
         assert [step["step"] for step in report["path"]] == [1, 2]
 
     @pytest.mark.parametrize("address", ["/download/9/model.onnx", "/download/1/tree.sqlite", "/download/1/plan.json"])
     def test_what_is_not_there(self, client: Any, address: str) -> None:
-        assert client.get(address).status_code == 404
+        assert client.get(address, buffered=True).status_code == 404
 
 
 def test_command_lines(desk: Desk) -> None:

@@ -14,7 +14,7 @@ from dash_ui.gate import Gate, host_name, is_local, policy, without_token
 from dash_ui.serving import Guarded, Server, listen
 from onnxprune.errors import OptionError
 
-TOKEN = "correct-horse"
+TOKEN = "correct-horse"  # noqa: S105 - of these tests only
 
 
 def echo(environ: dict[str, object], start_response: Callable[..., object]) -> list[bytes]:

@@ -49,7 +49,7 @@ def test_rows(desk: Desk) -> None:
     ]
     assert [node.quality for node in found.nodes[:3]] == [0.99, 0.6, 0.985]
     assert found.metric == "accuracy"
-    assert found.words.axis == "filters"
+    assert found.words.axis == "filters left"
     assert found.baseline.number == 1
     assert [node.number for node in found.path(5)] == [1, 2, 3, 4, 5]
     assert found.path(99) == []
@@ -60,7 +60,7 @@ def test_units_are_known_before_the_analysis_is_done(desk: Desk) -> None:
     """The plans name the groups; only the word for them has to wait."""
     found = tree(desk, named=False)
     assert [node.units for node in found.nodes] == [168, 84, 84, 42, 42, 42, 42]
-    assert found.words.axis == "units"
+    assert found.words.axis == "units left"
 
 
 def test_a_lone_original_waits_for_the_analysis(demo: Path) -> None:
@@ -91,7 +91,7 @@ def test_mixed_words() -> None:
     words = Words({"a": 3, "b": 4}, {"a": "filters", "b": "neurons"})
     assert words.noun() == "units"
     assert words.noun(["b"]) == "neurons"
-    assert words.axis == "units: filters, neurons"
+    assert words.axis == "units left: filters, neurons"
 
 
 def test_why_a_training_ended_and_why_a_run_gave_up(desk: Desk) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import fields
 from typing import Any
@@ -11,9 +12,11 @@ import pytest
 
 from onnxprune.data import Dataset
 from onnxprune.errors import DataError, ModelError, OnnxPruneError
-from onnxprune.evaluate import Evaluation, Meter, evaluate, evaluate_pair
+from onnxprune.evaluate import Evaluation, Meter, evaluate, evaluate_pair, run
 from onnxprune.evaluate import shards as module
+from onnxprune.evaluate.curves import collector
 from onnxprune.evaluate.layout import Layout
+from onnxprune.evaluate.tally import Tally
 from tests.evaluate.models import dataset, deciding, passing, softmax
 
 RNG = np.random.default_rng(0)
@@ -104,6 +107,24 @@ def test_one_pass_finds_it_too(case: str, monkeypatch: pytest.MonkeyPatch) -> No
         np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
     for one, other in zip(parts.curves, whole.curves, strict=True):
         np.testing.assert_array_equal(one.precision, other.precision)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_meters_travel(case: str) -> None:
+    model, data, options = CASES[case]
+    there = lambda check, shard: pickle.loads(pickle.dumps(module.measure(check, shard)))  # noqa: E731, S301 - our own
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "measure", there)
+        found = evaluate(model, data, size=5, executor=Backwards(), share=lambda check: check, **options)
+    same(found, evaluate(model, data, size=5, **options))
+
+
+def test_large_matrices_travel_small() -> None:
+    tally = Tally(1000)
+    tally.add(np.arange(500), np.arange(500)[::-1])
+    assert len(pickle.dumps(tally)) < 50_000
+    binned = collector("binned", 1, 500)
+    assert len(pickle.dumps(binned)) < 1000
 
 
 def test_two_models() -> None:

@@ -222,7 +222,7 @@ def test_of_two_programs_that_ask_at_once_one_job_is_left(folder: Path, workspac
 def test_a_scan_that_was_cancelled_goes_on(workspace: Workspace) -> None:
     seen: list[str] = []
 
-    def until(stage: str, done: int = 0, total: int = 0) -> None:
+    def until(stage: str, done: int = 0, _: int = 0) -> None:
         seen.append(stage)
         if done == 4 and " at " in stage:
             raise Cancelled("enough")
@@ -240,7 +240,7 @@ def test_a_scan_that_was_cancelled_goes_on(workspace: Workspace) -> None:
 
 
 def test_a_damaged_beginning_of_a_scan_is_left_alone(workspace: Workspace) -> None:
-    def stop(stage: str, done: int = 0, total: int = 0) -> None:
+    def stop(stage: str, done: int = 0, _: int = 0) -> None:
         if done == 4 and " at " in stage:
             raise Cancelled("enough")
 

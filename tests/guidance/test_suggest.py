@@ -262,6 +262,16 @@ class TestShares:
         assert "the scan lost" in again.reason
         assert again.units == one.units
 
+    def test_it_is_left_out_where_a_better_one_removes_as_much(self, workspace: Workspace) -> None:
+        """All but one of conv1 may go by the scan, in a tolerance that allows anything."""
+        assert of_kind(suggest(workspace, 1), "share", "conv1")
+        measure(workspace, 1, "scan", {}, quiet)
+        found = suggest(workspace, 1, loss=2.0)
+        room = next(one for one in of_kind(found, "headroom") if list(one.units) == ["conv1"])
+        lost = next(shares(subject(workspace, 1), {}, 2.0))
+        assert set(lost.units["conv1"]) <= set(room.units["conv1"])
+        assert of_kind(found, "share", "conv1") == []
+
 
 class TestHistory:
     def test_a_cut_that_was_not_trained_after(self, workspace: Workspace) -> None:

@@ -11,18 +11,23 @@ import numpy as np
 import pytest
 
 from onnxprune.data import open_dataset
-from onnxprune.errors import DataError
+from onnxprune.errors import DataError, OptionError
 from onnxprune.evaluate import compare, evaluate
 from onnxprune.train import History, recovery_cost
 from onnxprune.workspace.actions import ACTIONS
 from onnxprune.workspace.paths import (
+    cell_rows,
     class_rows,
     compare_steps,
     confusion_rows,
+    epoch_rows,
     instance_rows,
+    loss_rows,
     main_metric,
+    pareto_front,
     path_rows,
     to_csv,
+    tree_rows,
 )
 from onnxprune.workspace.values import NewStep
 from onnxprune.workspace.workspace import Workspace
@@ -118,3 +123,52 @@ def test_csv(path: Workspace) -> None:
     assert float(found[2]["value"]) == rows[2]["value"]
     assert found[0]["degenerated"] == ""
     assert to_csv([{"a": 1}, {"b": "x,y"}]) == 'a,b\n1,\n,"x,y"\n'
+
+
+def test_epochs_and_losses_are_those_of_the_histories(path: Workspace) -> None:
+    for number in (2, 4):
+        history = History.from_dict(json.loads(path.document(number, "history") or b""))
+        epochs = [row for row in epoch_rows(path, 4) if row["step"] == number]
+        assert [(row["epoch"], row["value"]) for row in epochs] == list(history.values("accuracy"))
+        losses = [(row["at"], row["loss"]) for row in loss_rows(path, 4) if row["step"] == number]
+        assert losses == [(row.step, row.loss) for row in history.steps]
+    assert {row["step"] for row in epoch_rows(path, 4)} == {row["step"] for row in loss_rows(path, 4)} == {2, 4}
+    assert epoch_rows(path, 1) == loss_rows(path, 3)[:0] == []
+
+
+def test_a_cell_over_the_path(path: Workspace) -> None:
+    confused = confusion_rows(path, 4)
+    for label, prediction in ((0, 0), (0, 1), (2, 1)):
+        rows = cell_rows(path, 4, label, prediction)
+        assert [row["step"] for row in rows] == [1, 2, 3, 4]
+        for row in rows:
+            pair = (row["step"], str(label), str(prediction))
+            count = sum(r["count"] for r in confused if (r["step"], r["label"], r["prediction"]) == pair)
+            assert (row["count"], row["of"], row["share"]) == (count, 4, count / 4)
+
+
+def test_a_tree_has_all_its_branches(path: Workspace) -> None:
+    path.steps.pin(2)
+    rows = tree_rows(path, 4)
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert [row["pinned"] for row in rows] == [False, True, False, False]
+    assert rows[2]["accuracy"] == path.steps.get(3).metrics["accuracy"]
+
+
+def _dominated(points: list[tuple[float, float]], k: int) -> bool:
+    a, b = points[k]
+    return any(x <= a and y >= b and (x < a or y > b) for x, y in points)
+
+
+def test_the_front_is_what_no_other_point_dominates() -> None:
+    rng = np.random.default_rng(0)
+    points = [(float(a), float(b)) for a, b in rng.integers(0, 12, (200, 2))]  # with many ties
+    x, y = zip(*points, strict=True)
+    front = pareto_front(x, y, ("lower", "higher"))
+    assert front.tolist() == [not _dominated(points, k) for k in range(len(points))]
+    swapped = pareto_front([-v for v in x], [-v for v in y], ("higher", "lower"))
+    assert swapped.tolist() == front.tolist()
+    assert pareto_front([1, float("nan")], [1, 5], ("lower", "higher")).tolist() == [True, False]
+    assert pareto_front([], [], ("lower", "higher")).tolist() == []
+    with pytest.raises(OptionError, match="no direction ''"):
+        pareto_front([1], [1], ("", "higher"))

@@ -75,9 +75,9 @@ def serve() -> Iterator[Callable[..., Served]]:
     """Serve a folder; several calls serve several."""
     running: list[tuple[Server, object]] = []
 
-    def start(folder: Path, views: Sequence[View] | None = None, port: int = 0) -> Served:
+    def start(folder: Path, views: Sequence[View] | None = None, *, port: int = 0, token: str | None = None) -> Served:
         app = create(folder, views)
-        server = Server(app.server, port=port, content_policy=content_policy(app))
+        server = Server(app.server, port=port, token=token, content_policy=content_policy(app))
         server.start()
         running.append((server, app.server.config["desk"]))
         return Served(folder, server.url, server)
@@ -141,9 +141,7 @@ def page(
 def open_page(page: Page, serve: Callable[..., Served]) -> Callable[..., Served]:
     """Serve a folder, open it (with a query, as "?step=2&tab=inspect:mask") and wait until the page is there."""
 
-    def opened(
-        folder: Path, query: str = "", *, tour: bool = False, views: Sequence[View] | None = None
-    ) -> Served:
+    def opened(folder: Path, query: str = "", *, tour: bool = False, views: Sequence[View] | None = None) -> Served:
         served = serve(folder, views)
         if not tour:
             page.add_init_script("try { localStorage.setItem('onnxprune-toured', 'yes') } catch (e) {}")

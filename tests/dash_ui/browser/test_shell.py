@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,7 +67,9 @@ def button() -> View:
             return {"kind": "done", "text": "<b>It is done</b>", "hint": "Look at it."}
 
         @app.callback(
-            Output(ids.LIVE, "data", allow_duplicate=True), Input("button-refused", "n_clicks"), prevent_initial_call=True
+            Output(ids.LIVE, "data", allow_duplicate=True),
+            Input("button-refused", "n_clicks"),
+            prevent_initial_call=True,
         )
         def refused(_: int) -> dict[str, str]:
             raise OptionError("that cannot be", "Try another thing.")
@@ -80,6 +83,21 @@ def button() -> View:
             return live, no_update if count < 2 else {"units": 4, "of": 1224, "macs_left": 0.52}
 
     return View("button", "Button", "inspect", layout, register, 0)
+
+
+def slow(go_on: threading.Event) -> View:
+    """A view that waits."""
+
+    def layout() -> html.Div:
+        return html.Div([html.Button("wait", id="slow-begin"), html.P("what was there before", id="slow-text")])
+
+    def register(app: Dash, _: Desk) -> None:
+        @app.callback(Output("slow-text", "children"), Input("slow-begin", "n_clicks"), prevent_initial_call=True)
+        def wait(_: int) -> str:
+            assert go_on.wait(60)
+            return "what is there now"
+
+    return View("slow", "Slow", "inspect", layout, register)
 
 
 @pytest.fixture
@@ -352,7 +370,13 @@ def test_a_folder_without_models(page: Page, open_page: Open, bare: Path, small:
 
 
 def test_a_server_that_is_lost_and_comes_back(
-    page: Page, open_page: Open, serve: Callable[..., Served], small: Path, views: list[View], watched: Watched, shot: Shot
+    page: Page,
+    open_page: Open,
+    serve: Callable[..., Served],
+    small: Path,
+    views: list[View],
+    watched: Watched,
+    shot: Shot,
 ) -> None:
     watched.allowed += ["ERR_CONNECTION_REFUSED", "the server did not respond"]
     served = open_page(small, views=views)
@@ -380,3 +404,44 @@ def test_a_folder_that_may_only_be_read(page: Page, open_page: Open, small: Path
     finally:
         for place, mode in zip(places, modes, strict=True):
             place.chmod(mode)
+
+
+def test_a_view_that_waits_says_so_and_keeps_what_it_shows(page: Page, open_page: Open, small: Path) -> None:
+    go_on = threading.Event()
+    open_page(small, views=[view("tree", "history"), slow(go_on)])
+    expect(page.locator("#tree-now")).to_have_text("tree: step 1, group None")
+    page.locator("#slow-begin").click()
+    sign = "getComputedStyle(document.querySelector('#panel-inspect .panel-body'), '::after')"
+    until(page, f"{sign}.opacity === '1' && {sign}.width === '14px'")
+    assert page.locator("#slow-text").text_content() == "what was there before"
+    go_on.set()
+    expect(page.locator("#slow-text")).to_have_text("what is there now")
+    until(page, f"{sign}.content === 'none'")
+
+
+def test_a_change_for_a_draft_that_is_another_one_is_refused(
+    page: Page, open_page: Open, small: Path, views: list[View]
+) -> None:
+    with Workspace.open(small) as workspace:
+        workspace.drafts.add(1, {"group": "conv1", "remove": [0]})
+    open_page(small, views=views)
+    expect(page.get_by_role("button", name="Undo")).to_be_enabled()
+    stale = "dash_clientside.set_props('draft-changed', {data: 'one of before'})"
+    page.evaluate(f"{stale}; document.getElementById('top-undo').click()")
+    expect(page.locator(".toast-error")).to_contain_text("the draft of step 1 was changed elsewhere")
+    with Workspace.open(small) as workspace:
+        assert [entry.undone for entry in workspace.drafts.entries(1)] == [False]
+
+
+def test_a_server_that_asks_for_a_token(
+    page: Page, serve: Callable[..., Served], small: Path, views: list[View], watched: Watched
+) -> None:
+    watched.allowed.append("401")
+    served = serve(small, views, token="correct-horse")  # noqa: S106 - of this test only
+    page.goto(served.url.split("?")[0])
+    expect(page.get_by_text("Open the address with the token")).to_be_visible()
+    page.goto(served.url)
+    expect(page.locator("#tree-now")).to_have_text("tree: step 1, group None")
+    assert "correct-horse" not in page.url
+    page.reload()
+    expect(page.locator("#tree-now")).to_have_text("tree: step 1, group None")
