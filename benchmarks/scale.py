@@ -84,7 +84,7 @@ def nets(pattern: str) -> Iterator[Net]:
     """Those whose name fits."""
     if fnmatch("digits", pattern):
         yield Net("digits", load(DEMO / "digits_cnn.onnx"), open_dataset(DEMO / "digits.npz", "test"), 64)
-    for name, count, batch in (("resnet18", 8, 4), ("bert_small", 32, 16)):
+    for name, count, batch in (("resnet18", 8, 4), ("bert_small", 256, 32)):
         if fnmatch(name, pattern):
             model = from_proto(export(name))
             yield Net(name, model, _noise(name, model, count), batch)

@@ -14,6 +14,7 @@ from onnxprune.errors import OptionError
 from onnxprune.sensitivity import load_sensitivity, scan
 from onnxprune.spread import cluster as module
 from onnxprune.spread import map_in_order
+from onnxprune.spread.parcel import forget
 from onnxprune.workplace import Place, workplace
 from tests.cli.conftest import Call, call  # noqa: F401 - a fixture
 from tests.clusters import Cluster, started
@@ -39,6 +40,7 @@ def test_it_measures_what_one_process_does(place: Place) -> None:
 
 
 def test_a_model_goes_once_to_each_worker(cluster: Cluster) -> None:
+    cluster.ask(forget)
     cluster.ask(count_arrivals)
     data = few()
     with workplace(scheduler=cluster.address) as place:

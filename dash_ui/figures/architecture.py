@@ -14,12 +14,13 @@ import plotly.graph_objects as go
 
 from dash_ui.theme import Theme, finish
 from onnxprune.drawing import KINDS, Box, Drawing, Overlay, Placed, fitting, ramp
-from onnxprune.drawing.svg import COLOURS, DARK_COLOURS, box_text
+from onnxprune.drawing.svg import COLOURS, DARK_COLOURS, box_text, readable
 
 __all__ = ["architecture", "kinds_in", "sample", "scale_of"]
 
 STEPS = 9  # colours of a scale
 CORNER, BENDS = 5.0, 4  # of an edge, in pixels; points that make a round corner
+NARROW = 15.0  # pixels of a box in which no number can be read
 HIT = 14.0  # pixels between the points of a box that notice the pointer
 ROOMY = 62.0  # pixels from which on letters are larger
 SMALLEST, LARGE, LABEL = 9.0, 11.0, 10.0  # sizes of names, and how far below a box its name stands
@@ -47,7 +48,7 @@ def architecture(
     for (kind, colour), areas in groups.items():
         line = theme.quiet if kind == "join" else colour
         figure.add_trace(_area(f"kind {kind}", areas, colour, line, 0.8))
-    _texts(figure, drawing, theme, colours)
+    _texts(figure, drawing, theme, colours, places)
     figure.add_trace(_hits(drawing, places))
     figure.add_trace(_counts(drawing, theme))
     blank = {"visible": False, "fixedrange": False, "automargin": False}
@@ -120,17 +121,28 @@ def _frames(figure: go.Figure, drawing: Drawing, theme: Theme) -> None:
         )  # fmt: skip
 
 
-def _texts(figure: go.Figure, drawing: Drawing, theme: Theme, colours: Sequence[str]) -> None:
+def _texts(
+    figure: go.Figure, drawing: Drawing, theme: Theme, colours: Sequence[str], places: Sequence[Mapping[str, Any]]
+) -> None:
+    """Counts in what is left of the boxes, or across the whole box where that is too narrow; names below them."""
     placed = drawing.placed
-    inks = [
-        theme.ink if _box(drawing, place).kind in ("join", "end") else _readable(colour)
-        for place, colour in zip(placed, colours, strict=True)
-    ]
+    counts = []
+    for place, colour, row in zip(placed, colours, places, strict=True):
+        width, plain = place.width * float(row["kept"]), _box(drawing, place).kind in ("join", "end")
+        fits = width >= NARROW or row["kept"] == 1
+        counts.append(
+            (
+                place.x - (place.width - width) / 2 if fits else place.x,
+                _size(box_text(_box(drawing, place)), width if fits else place.width),
+                theme.ink if plain or not fits else readable(colour),
+            )
+        )
+    x, sizes, inks = zip(*counts, strict=True) if counts else ((), (), ())
     figure.add_trace(
         go.Scatter(
-            x=[place.x for place in placed], y=[place.y for place in placed], mode="text", name="counts",
-            text=[sample(box_text(_box(drawing, place))) for place in placed], hoverinfo="skip",
-            textfont={"size": [_size(box_text(_box(drawing, place)), place.width) for place in placed], "color": inks},
+            x=x, y=[place.y for place in placed], mode="text", name="counts", hoverinfo="skip",
+            text=[sample(box_text(_box(drawing, place))) for place in placed],
+            textfont={"size": sizes, "color": inks},
         )
     )  # fmt: skip
     named = [place for place in placed if _box(drawing, place).heavy or _box(drawing, place).kind == "end"]
@@ -148,12 +160,6 @@ def _texts(figure: go.Figure, drawing: Drawing, theme: Theme, colours: Sequence[
 def _size(text: str, width: float) -> float:
     """As large as fits into the box."""
     return max(min(11.5, width / max(len(text), 1) / 0.6), 7.0) if width < ROOMY else 13.0
-
-
-def _readable(colour: str) -> str:
-    """Black or white, whichever stands out more."""
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return "#10181f" if 0.299 * red + 0.587 * green + 0.114 * blue > 150 else "#ffffff"
 
 
 def _hits(drawing: Drawing, places: Sequence[Mapping[str, Any]]) -> go.Scatter:

@@ -31,7 +31,7 @@ def radar(left: Mapping[str, float], theme: Theme) -> go.Figure:
             hovertemplate="%{theta}: %{r:.1%} left<extra></extra>",
         )
     )  # fmt: skip
-    finish(figure, theme, showlegend=False, margin={"l": 46, "r": 46, "t": 22, "b": 22})
+    finish(figure, theme, showlegend=False, margin={"l": 58, "r": 58, "t": 22, "b": 22})
     grid = {"gridcolor": theme.grid, "linecolor": theme.grid}
     return figure.update_polars(
         bgcolor="rgba(0,0,0,0)",
@@ -39,7 +39,7 @@ def radar(left: Mapping[str, float], theme: Theme) -> go.Figure:
             **grid, "range": [0, 1.02], "tickvals": [0.5, 1.0], "tickformat": ".0%", "angle": 90, "tickangle": 90,
             "tickfont": {"size": 9, "color": theme.quiet},
         },
-        angularaxis={**grid, "direction": "clockwise", "rotation": 90, "tickfont": {"size": 11, "color": theme.ink}},
+        angularaxis={**grid, "direction": "clockwise", "rotation": 90, "tickfont": {"size": 10, "color": theme.ink}},
     )  # fmt: skip
 
 

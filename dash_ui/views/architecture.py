@@ -287,7 +287,7 @@ def _legend(drawing: Drawing, theme: Theme, overlay: Overlay | None, why: str, p
         found.append(html.Span(why, className="architecture-why"))
     found.append(html.Span([html.Span(className="architecture-swatch gone"), "to be removed"]))
     if pruned:
-        found.append(html.Span([html.Span(className="architecture-swatch empty"), "removed from the original"]))
+        found.append(html.Span([html.Span(className="architecture-swatch went"), "removed from the original"]))
     found.append(html.Span("height: size of the feature map (log)", className="architecture-word"))
     return found
 

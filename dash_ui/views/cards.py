@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dash import ClientsideFunction, Dash, Input, Output, State, dcc, html, set_props
+from dash import ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
@@ -18,7 +18,7 @@ from dash_ui.views import View
 
 __all__ = ["VIEW"]
 
-ROWS, WORDS, DELETE, CHOOSE = "cards-rows", "cards-words", "cards-delete", "cards-choose"
+ROWS, WORDS, DELETE, CHOOSE, GONE = (f"cards-{name}" for name in ("rows", "words", "delete", "choose", "gone"))
 
 
 def _layout() -> Component:
@@ -29,7 +29,7 @@ def _layout() -> Component:
     )
     return html.Div(
         [
-            *(dcc.Store(id=name) for name in (ROWS, WORDS, DELETE, CHOOSE)),
+            *(dcc.Store(id=name) for name in (ROWS, WORDS, DELETE, CHOOSE, GONE)),
             html.Div(
                 [
                     *(
@@ -43,6 +43,10 @@ def _layout() -> Component:
             html.Div(
                 empty("There are no steps yet.", "Put an ONNX model into the folder of this workspace."),
                 id="cards-none", hidden=True,
+            ),
+            html.Div(
+                [html.Span(id="cards-undo-words"), html.Button("Undo", id="cards-undo", className="plain")],
+                id="cards-undo-bar", className="tree-undo", hidden=True, role="status",
             ),
             html.Div(id="cards-list", className="cards-list", role="list", **{"aria-label": "From the original on"}),
         ],
@@ -82,17 +86,28 @@ def _register(app: Dash, desk: Desk) -> None:
 
     @app.callback(
         Output(ids.SELECTION, "data", allow_duplicate=True),
+        Output(GONE, "data"),
+        Output("cards-undo-words", "children"),
+        Output("cards-undo-bar", "hidden"),
         Input(DELETE, "data"),
+        Input("cards-undo", "n_clicks"),
+        State(GONE, "data"),
         State(ids.SELECTION, "data"),
         prevent_initial_call=True,
     )
-    def delete(asked: dict[str, int] | None, selection: dict[str, Any] | None) -> Any:
-        if not asked:
+    def move(
+        asked: dict[str, int] | None, undone: int | None, gone: int | None, selection: dict[str, Any] | None
+    ) -> Any:
+        chosen = Selection.of(selection)
+        if ctx.triggered_id == DELETE and asked:
+            parent, words = put_away(desk, asked["step"])
+            return chosen.changed(step=parent), asked["step"], words, False
+        if not undone or gone is None:
             raise PreventUpdate
-        parent, words = put_away(desk, asked["step"])
-        hint = "The trash of the tree brings it back."
-        set_props(ids.TOAST, {"data": {"kind": "done", "text": words, "hint": hint}})
-        return Selection.of(selection).changed(step=parent)
+        with desk.workspace() as workspace:
+            workspace.check_writable()
+            workspace.steps.restore(gone)
+        return chosen.changed(step=gone), None, "", True
 
     app.clientside_callback(
         ClientsideFunction("cards", "show"), Output("cards-list", "data-shown"), Input(ROWS, "data")

@@ -17,6 +17,7 @@ from dash_ui.rows.fields import ACTIONS, Field, fields_of
 from dash_ui.rows.form import options_of_form
 from dash_ui.rows.queue import queue, words_of
 from dash_ui.state import Selection
+from dash_ui.tree_parts import WANTED
 from dash_ui.views import View
 from onnxprune.cost import CostModel
 from onnxprune.errors import OnnxPruneError
@@ -310,6 +311,32 @@ def _register_actions(app: Dash, desk: Desk) -> None:
         action = {ids.APPLY: "edit", ids.FINE_TUNE: "fine-tune", ids.AUTO: "auto"}[str(ctx.triggered_id)]
         known = {} if action == "edit" else (options or {}).get(action) or usual(action)
         return queued(queue(desk, action, now.step, known, data=now.data))
+
+    @app.callback(
+        Output(ids.TOAST, "data", allow_duplicate=True),
+        Input(WANTED, "data"),
+        State(ids.OPTIONS, "data"),
+        State(ids.SELECTION, "data"),
+        prevent_initial_call=True,
+    )
+    def prune_to(wanted: dict[str, Any] | None, options: Any, selection: dict[str, Any] | None) -> Any:
+        if not wanted or not wanted.get("asked"):
+            return no_update
+        chosen = pruned_to(wanted, (options or {}).get("prune"))
+        return queued(queue(desk, "prune", int(wanted["step"]), chosen, data=Selection.of(selection).data))
+
+
+def pruned_to(wanted: Mapping[str, Any], options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The options of a pruning to a number of units: those that are set, with this share of the units."""
+    amounts = ("ratio", "group_ratios", "preset", "preset_step", "pattern", "min")
+    given = {
+        name: value
+        for name, value in (options or usual("prune")).items()
+        if name not in amounts and not name.startswith("target_")
+    }
+    if given.get("distribution") == "knapsack":  # it weighs against a target
+        del given["distribution"]
+    return {**given, "ratio": float(wanted["ratio"])}
 
 
 def usual(action: str) -> dict[str, Any]:

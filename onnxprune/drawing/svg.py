@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from onnxprune.drawing.values import KINDS, Box, Bracket, Drawing, Placed, Route
 
-__all__ = ["COLOURS", "DARK_COLOURS", "Marks", "box_text", "fitting", "share_gone", "svg"]
+__all__ = ["COLOURS", "DARK_COLOURS", "Marks", "box_text", "fitting", "readable", "share_gone", "svg"]
 
 # Colours that common deficiencies of sight leave apart; small kinds are grey.
 COLOURS: Mapping[str, str] = {
@@ -31,6 +31,7 @@ LIGHT = {"ink": "#1c2733", "quiet": "#5d6b79", "line": "#8d99a5", "surface": "#f
 DARK = {"ink": "#e4e9ee", "quiet": "#9aa7b4", "line": "#6d7986", "surface": "#1a2129", "gone": "#ff6b60"}
 FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]")  # characters that XML does not have
 LETTER = 5.0  # pixels of a letter of a name
+RED, GREEN, BRIGHT = 0.299, 0.587, 150  # weights of the colours in brightness; from where on black is better
 SHORTEST = 3  # letters of a name that is cut off
 LEGEND, LEGEND_LETTER = 22.0, 5.9  # height of a row; pixels of a letter
 
@@ -88,6 +89,12 @@ def box_text(box: Box) -> str:
     return str(box.units) if box.units is not None else box.mark
 
 
+def readable(colour: str) -> str:
+    """Black or white, whichever stands out more from "#rrggbb"."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return "#10181f" if RED * red + GREEN * green + (1 - RED - GREEN) * blue > BRIGHT else "#ffffff"
+
+
 def fitting(name: str, width: float) -> str:
     """The end of a name that fits into so many pixels: the parts behind the last dots say most."""
     letters = max(int(width / LETTER), 0)
@@ -114,11 +121,10 @@ def _placed(drawing: Drawing, place: Placed, marks: Marks, fills: Mapping[str, s
     )
     fill = next((marks.colours[n] for n in place.boxes if n in marks.colours), fills[box.kind])
     parts = [f'<g class="box {box.kind}"><title>{_x(_told(boxes, marks))}</title>']
+    inner = place.width * min((marks.left.get(n, 1.0) for n in place.boxes), default=1.0)
     if box.kind == "join":
         parts.append(f'<circle cx="{_n(place.x)}" cy="{_n(place.y)}" r="{_n(place.width / 2)}" fill="{fill}" {frame}/>')
     else:
-        kept = min((marks.left.get(n, 1.0) for n in place.boxes), default=1.0)
-        inner = place.width * kept
         parts.append(_rect(left, top, place.width, place.height, f'fill="{colours["surface"]}" {frame}'))
         opacity = 0.0 if box.kind == "end" else 1.0
         parts.append(_rect(left, top, inner, place.height, f'fill="{fill}" fill-opacity="{opacity}"'))
@@ -126,10 +132,10 @@ def _placed(drawing: Drawing, place: Placed, marks: Marks, fills: Mapping[str, s
         if red > 0:
             hatch = f'fill="url(#hatch)" stroke="{colours["gone"]}" stroke-width="0.8"'
             parts.append(_rect(left + inner - red, top, red, place.height, hatch))
-    light = box.kind in ("join", "end") or box.id in marks.colours
-    ink = colours["ink"] if light else "#ffffff"
-    halo = "" if light else f' stroke="{fill}" stroke-width="2.4" paint-order="stroke"'
-    parts.append(_text(place.x, place.y + 3.5, box_text(box), 10 if box.heavy else 9, ink, extra=halo))
+    plain = box.kind in ("join", "end")
+    halo = "" if plain else f' stroke="{fill}" stroke-width="2.4" paint-order="stroke"'
+    ink = colours["ink"] if plain else readable(fill)
+    parts.append(_text(left + inner / 2, place.y + 3.5, box_text(box), 10 if box.heavy else 9, ink, extra=halo))
     if box.heavy or box.kind == "end":
         label = fitting(box.name, drawing.label_width)
         parts.append(_text(place.x, place.y + place.height / 2 + 10, label, 8.5, colours["quiet"]))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnxprune.guidance.preview import Preview
 from onnxprune.guidance.subject import Subject
@@ -19,6 +20,7 @@ __all__ = ["unstable"]
 
 LOW, MIDDLE = 0.2, 0.5  # shares of all units
 MOST = 0.5  # of a group, in one suggestion
+SURE = 0.05  # ranks
 
 
 def unstable(about: Subject, known: Mapping[str, Preview], loss: float) -> Iterator[Suggestion]:
@@ -44,8 +46,8 @@ def unstable(about: Subject, known: Mapping[str, Preview], loss: float) -> Itera
         group = about.coupling.groups[about.coupling.by_name[name]]
         reason = (
             f"{named(group, gone)}: among the least sensitive fifth of the model (mean rank "
-            f"{ranks[name][gone].mean():.0f} of {found.units}), in an order that changes by "
-            f"{spread[name][gone].mean():.1f} ranks from run to run ({basis}): the model does not rely on them."
+            f"{ranks[name][gone].mean():.0f} of {found.units}), {_order(spread[name][gone])} ({basis}): the model does "
+            "not rely on them."
         )
         title = f"Remove {gone.size} of {group.units} {group.kind} of {name}"
         one = made(about, Suggestion("unstable", title, reason, 0.6), {name: gone}, known, loss=loss)
@@ -54,9 +56,20 @@ def unstable(about: Subject, known: Mapping[str, Preview], loss: float) -> Itera
     if len(chosen) > 1:
         count = sum(gone.size for gone in chosen.values())
         reason = (
-            f"They rank among the least sensitive fifth of the model, and their ranks change from run to run ({basis})."
+            f"They rank among the least sensitive fifth of the model, "
+            f"{_order(np.concatenate([spread[name][gone] for name, gone in chosen.items()]))} ({basis})."
         )
         title = f"Remove {count} units of {len(chosen)} groups"
         one = made(about, Suggestion("unstable", title, reason, 0.5), chosen, known, loss=loss)
         if one is not None:
             yield one
+
+
+def _order(spread: NDArray[np.float64]) -> str:
+    """How sure the order is. ``spread``: mean absolute deviation of the ranks of each unit over the runs."""
+    mean = float(spread.mean())
+    return (
+        "in the same order in every run"
+        if mean < SURE
+        else f"in an order that changes by {mean:.1f} ranks between runs"
+    )

@@ -20,7 +20,7 @@ from dash_ui.rows.uploads import receive
 from dash_ui.views.export import commands
 from dash_ui.views.guidance import card, effect_text
 from dash_ui.views.jobs import job_card, news
-from dash_ui.views.settings import command_line, usual
+from dash_ui.views.settings import command_line, pruned_to, usual
 from onnxprune.errors import DataError, ModelError, OnnxPruneError, OptionError, PlanError, WorkspaceError
 from onnxprune.guidance import Action, Effect, Suggestion
 from onnxprune.workspace.actions import ACTIONS
@@ -211,6 +211,13 @@ def test_command_lines(desk: Desk) -> None:
         ACTIONS["prune"](workspace, 1, {"ratio": 0.5}, lambda *_: None, lambda: False)
         assert commands(workspace.steps.path(2)).startswith("onnxprune ws prune 1 --set ratio=0.5")
         assert commands(workspace.steps.path(1)) == "onnxprune ws open"
+
+
+def test_what_the_estimator_asks_for_takes_the_place_of_other_amounts() -> None:
+    wanted = {"step": 1, "units": 30, "of": 120, "ratio": 0.75, "asked": 1}
+    set_before = {"criterion": "l1", "target_macs": 0.5, "distribution": "knapsack", "skip": ["a"]}
+    assert pruned_to(wanted, set_before) == {"criterion": "l1", "skip": ["a"], "ratio": 0.75}
+    assert pruned_to(wanted, None)["ratio"] == 0.75
 
 
 @pytest.mark.parametrize("action", ["prune", "fine-tune", "auto"])

@@ -238,6 +238,10 @@ def test_cards(history: Page, grown: Path, shot: Shot) -> None:
     expect(page.locator("#probe-step")).to_have_text("step 1, other 2")
     with Workspace.open(grown, scan=False) as workspace:
         assert [step.number for step in workspace.steps.all()] == [1, 6, 7]
+    expect(page.locator("#cards-undo-bar")).to_contain_text("are in the trash")
+    page.locator("#cards-undo").click()
+    expect(page.locator("#probe-step")).to_have_text("step 2, other 2")
+    expect(second).to_be_visible()
 
 
 def test_two_hundred_steps(page: Page, grown: Path, open_page: Open, shot: Shot) -> None:
