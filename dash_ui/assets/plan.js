@@ -281,11 +281,19 @@
     }
     const graph = radarPlot();
     if (!graph || !graph.data || graph.data.length < 2) return;
+    S.left = found;
+    show(graph);
+    if (!graph._plan && graph.on) {
+      graph._plan = true;
+      graph.on("plotly_afterplot", () => show(graph)); // a new figure comes with nothing removed
+    }
+  };
+
+  const show = (graph) => {
     const order = graph.layout.meta || [];
-    const values = order.map((name) => (name in found ? found[name] : 1));
-    const key = values.map((value) => value.toFixed(4)).join();
-    if (graph._shown === key || !values.length) return;
-    graph._shown = key;
+    const values = order.map((name) => (name in S.left ? S.left[name] : 1));
+    const shown = graph.data[1].r || [];
+    if (!values.length || values.every((value, k) => Math.abs(value - shown[k]) < 5e-4)) return;
     window.Plotly.restyle(graph, { r: [[...values, values[0]]] }, [1]);
   };
 

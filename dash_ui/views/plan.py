@@ -21,12 +21,7 @@ from dash_ui.figures.bubbles import bubbles
 from dash_ui.figures.circles import circles_svg
 from dash_ui.figures.layers import layer_colours
 from dash_ui.figures.radar import radar
-from dash_ui.rows.draft import SHOWN_BY, browser_units, draft_of, estimate, marks, payload
-from dash_ui.rows.units import SENSITIVITY, Units, choices, first_choice, options_of, units_of
-from dash_ui.state import Selection
-from dash_ui.theme import theme_of
-from dash_ui.views import View
-from dash_ui.views.plan_layout import (
+from dash_ui.plan_layout import (
     ASKED,
     CRITERION,
     DRAFT,
@@ -42,6 +37,11 @@ from dash_ui.views.plan_layout import (
     UNITS,
     layout,
 )
+from dash_ui.rows.draft import SHOWN_BY, browser_units, draft_of, estimate, marks, payload
+from dash_ui.rows.units import SENSITIVITY, Units, choices, first_choice, options_of, units_of
+from dash_ui.state import Selection
+from dash_ui.theme import theme_of
+from dash_ui.views import View
 from onnxprune.errors import OnnxPruneError
 from onnxprune.guidance import ask, is_quick
 from onnxprune.instability import RUNS

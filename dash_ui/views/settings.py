@@ -230,7 +230,7 @@ def _register_form(app: Dash, desk: Desk) -> None:
         }
         texts = [found[place["action"]].problems.get(place["name"], "") for place in places]
         usable = {action: dict(options.given) for action, options in found.items() if not options.problems}
-        return usable, texts, [action not in usable for action in TITLES]
+        return usable, texts, *(action not in usable for action in TITLES)
 
     @app.callback(
         Output("settings-effect", "children"),
@@ -243,7 +243,7 @@ def _register_form(app: Dash, desk: Desk) -> None:
     def foresee(options: dict[str, Any] | None, selection: dict[str, Any] | None, _: Any) -> Any:
         number, known = Selection.of(selection).step, options or {}
         if number is None:
-            return None, list(TITLES.values()), [""] * len(TITLES)
+            return None, *TITLES.values(), *("" for _ in TITLES)
         effect: Sequence[Component] = []
         if "prune" in known:
             with desk.workspace() as workspace:
@@ -251,8 +251,8 @@ def _register_form(app: Dash, desk: Desk) -> None:
         titles = [TITLES[action].replace("automatically", "automatically from") for action in TITLES]
         return (
             effect,
-            [f"{title} step {number}" for title in titles],
-            [command_line(action, number, known.get(action, {})) for action in TITLES],
+            *(f"{title} step {number}" for title in titles),
+            *(command_line(action, number, known.get(action, {})) for action in TITLES),
         )
 
 
@@ -270,7 +270,8 @@ def _register_actions(app: Dash, desk: Desk) -> None:
         State(ids.OPTIONS, "data"),
         prevent_initial_call=True,
     )
-    def start(clicks: Sequence[int | None], selection: dict[str, Any] | None, options: dict[str, Any] | None) -> Any:
+    def start(*given: Any) -> Any:
+        *clicks, selection, options = given
         now = Selection.of(selection)
         if not any(clicks) or ctx.triggered_id is None or now.step is None:
             return no_update

@@ -23,7 +23,7 @@ from onnxprune.allocate.quantities import Number, target
 from onnxprune.errors import OptionError
 from onnxprune.evaluate import KINDS, kind_of
 
-__all__ = ["BUDGETS", "Requirement", "Verdict", "check_start", "name_of", "requirement_of"]
+__all__ = ["BUDGETS", "Requirement", "Verdict", "check_start", "name_of", "requirement_of", "words_of"]
 
 Values = Mapping[tuple[str, str], float]
 
@@ -62,10 +62,15 @@ class Verdict:
     @property
     def words(self) -> str:
         """What does not hold, or that all does."""
-        missed = [f for f in self.floors if not f["holds"]]
-        if missed:
-            return "; ".join(f"{f['name']} is {_shown(f['value'])}, required {_shown(f['least'])}" for f in missed)
-        return "holds, and is small enough" if self.reached else "holds"
+        return words_of({"floors": self.floors, "reached": self.reached})
+
+
+def words_of(verdict: Mapping[str, Any]) -> str:
+    """A verdict in words, from the JSON of one that was recorded."""
+    missed = [f for f in verdict["floors"] if not f["holds"]]
+    if missed:
+        return "; ".join(f"{f['name']} is {_shown(f['value'])}, required {_shown(f['least'])}" for f in missed)
+    return "holds, and is small enough" if verdict["reached"] else "holds"
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxprune.automatic.estimator import COSTS
+from onnxprune.automatic.requirement import words_of
 from onnxprune.automatic.units import units_by_step
 from onnxprune.workspace.paths import main_metric
 from onnxprune.workspace.values import Step
@@ -89,7 +90,7 @@ def try_rows(workspace: Workspace, root: int, run: str | None = None) -> list[Ro
             "value": step.metrics.get(found["metric"] or ""),
             "holds": found["verdict"]["holds"],
             "reached": found["verdict"]["reached"],
-            "verdict": _words(found["verdict"]),
+            "verdict": words_of(found["verdict"]),
             "epochs": _epochs(workspace, number),
             "seconds": seconds[key],
             **_left(step, steps.get(root)),
@@ -140,7 +141,7 @@ def verdicts(workspace: Workspace, root: int) -> dict[int, Row]:
         number: {
             **{name: found[name] for name in ("run", "strategy", "phase", "try")},
             "holds": found["verdict"]["holds"],
-            "verdict": _words(found["verdict"]),
+            "verdict": words_of(found["verdict"]),
         }
         for number, found in auto_documents(workspace, root).items()
         if found["verdict"] is not None
@@ -220,14 +221,3 @@ def _left(step: Step, root: Step | None) -> Row:
         row[name] = value
         row[f"{name}_left"] = None if value is None or not whole else value / whole
     return row
-
-
-def _words(verdict: Mapping[str, Any]) -> str:
-    missed = [f for f in verdict["floors"] if not f["holds"]]
-    if missed:
-        return "; ".join(
-            f"{f['name']} is {'not known' if f['value'] is None else format(f['value'], '.4g')}, "
-            f"required {f['least']:.4g}"
-            for f in missed
-        )
-    return "holds, and is small enough" if verdict["reached"] else "holds"

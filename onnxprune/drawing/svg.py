@@ -60,7 +60,7 @@ def svg(drawing: Drawing, marks: Marks | None = None, *, dark: bool = False, leg
     kinds = [
         kind for kind in KINDS if kind not in ("end", "join") and any(b.kind == kind for b in drawing.sketch.boxes)
     ]
-    rows = _legend_rows(kinds, drawing.width) if legend else []
+    rows = _legend_rows(kinds, drawing.width) if legend and not marks.colours else []
     height = drawing.height + LEGEND * len(rows) + (LEGEND if marks.note or any(marks.gone.values()) else 0)
     size = f'width="{_n(drawing.width)}" height="{_n(height)}" viewBox="0 0 {_n(drawing.width)} {_n(height)}"'
     parts = [

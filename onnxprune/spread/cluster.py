@@ -240,11 +240,15 @@ class Remote(Part):
 
 
 async def _fetched(worker: Any, key: str) -> Any:
-    """What another worker has under this key. Raises KeyError where none has it."""
+    """What another worker has under this key. Raises KeyError where none has it, or none that had it answers."""
     comm: Any = importlib.import_module("distributed.utils_comm")
-    holders = await worker.scheduler.who_has(keys=[key])
-    data, *_ = await comm.gather_from_workers(holders, rpc=worker.rpc, who=worker.address)
-    return data[key]
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        holders = await worker.scheduler.who_has(keys=[key])
+        data, *_ = await comm.gather_from_workers(holders, rpc=worker.rpc, who=worker.address)
+        if key in data or not holders.get(key) or time.monotonic() > deadline:
+            return data[key]
+        await asyncio.sleep(PAUSE)  # a holder may have died, which the scheduler is told in a moment
 
 
 def _digest(dataset: Dataset) -> str:

@@ -108,16 +108,16 @@ def _handed_out(
 ) -> Generator[tuple[int, R]]:
     source = iter(tasks)
     handle = share(common)
-    pending: dict[Future[R], tuple[int, T, int]] = {}
+    pending: dict[Future[R], tuple[int, T, int, object]] = {}  # with the handle, which must not go before the task ends
     try:
         while True:
             for number, task in islice(source, ahead - len(pending)):
-                pending[executor.submit(_do, work, handle, task)] = number, task, 0
+                pending[executor.submit(_do, work, handle, task)] = number, task, 0, handle
             if not pending:
                 return
             lost = []
             for future in _ended(pending, executor):
-                number, task, tries = pending.pop(future)
+                number, task, tries, _ = pending.pop(future)
                 try:
                     result = future.result()
                 except Lost:
@@ -129,7 +129,7 @@ def _handed_out(
             if lost:
                 handle = share(common)
             for number, task, tries in lost:
-                pending[executor.submit(_do, work, handle, task)] = number, task, tries
+                pending[executor.submit(_do, work, handle, task)] = number, task, tries, handle
     finally:
         for future in pending:
             future.cancel()

@@ -15,9 +15,9 @@ from dash_ui.figures.bubbles import DRAWN_UP_TO, IN_PLAN, bubbles, drawn_at, lan
 from dash_ui.figures.circles import circles_svg, side
 from dash_ui.figures.layers import DISTINCT, layer_colours
 from dash_ui.figures.radar import AFTER, radar
+from dash_ui.plan_layout import STORES
 from dash_ui.theme import DARK, LIGHT
 from dash_ui.views.plan import VIEW, answer, radar_words
-from dash_ui.views.plan_layout import STORES
 from tests.dash_ui.test_draft_rows import desk, here, rows
 
 __all__ = ["desk", "here"]  # fixtures
