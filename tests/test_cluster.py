@@ -63,6 +63,24 @@ def test_errors_come_as_they_are(place: Place) -> None:
     assert caught.value.hint == "Leave it out."  # type: ignore[attr-defined]
 
 
+def test_the_command_line(cluster: Cluster, call: Call) -> None:  # noqa: F811
+    arguments = (
+        "evaluate",
+        DEMO / "digits_cnn.onnx",
+        "--data",
+        DEMO / "digits.npz",
+        "--split",
+        "test",
+        "--threads",
+        "1",
+    )
+    alone = call(*arguments, "--json")
+    for where in (("--scheduler", cluster.address), ("--workers", "2")):
+        found = call(*arguments, *where, "--json")
+        assert found.code == 0, found.err
+        assert {**found.json, "latency": 0} == {**alone.json, "latency": 0}
+
+
 class TestLosses:
     def test_a_worker(self, place: Place) -> None:
         found = []

@@ -129,6 +129,7 @@ class TestWhatIsSent:
         assert len(list(folder.iterdir())) == 2 * (KEPT + 3), "a handle keeps its files"
         assert opened(handles[0]).factor == 0
         handles.clear()
+        forget()
         assert len(list(folder.iterdir())) == KEPT, "the next call may want the data again"
         del files
         assert not folder.exists()

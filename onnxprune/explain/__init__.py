@@ -15,13 +15,18 @@
     attribution   gradient, gradient times input, guided back-propagation, integrated gradients
     display       arrays as the pictures they came from: layout and preprocessing undone
     pictures      arrays as grey or coloured pixels, and grids of them as PNG
+    compared      how much maps changed, and their mean over many instances
+    outcome       what comes out in the end: probabilities of classes, or numbers
+    sheet         the maps of all units as one picture with a palette
 """
 
 from onnxprune.explain.attribution import METHODS, Attribution, Histogram, attribute, suggest_method
+from onnxprune.explain.compared import map_change, mean_maps
 from onnxprune.explain.display import input_pictures, is_pictures, to_pictures
 from onnxprune.explain.instances import chosen_rows, rows_of_class
 from onnxprune.explain.layers import Layer, View, class_layer, default_layer, find_layer, look_at
 from onnxprune.explain.maps import FeatureMaps, UnitStatistics, feature_maps
+from onnxprune.explain.outcome import Outcome, outcome, output_change
 from onnxprune.explain.pictures import grid, pixels, save_png
 
 __all__ = [
@@ -30,6 +35,7 @@ __all__ = [
     "FeatureMaps",
     "Histogram",
     "Layer",
+    "Outcome",
     "UnitStatistics",
     "View",
     "attribute",
@@ -42,6 +48,10 @@ __all__ = [
     "input_pictures",
     "is_pictures",
     "look_at",
+    "map_change",
+    "mean_maps",
+    "outcome",
+    "output_change",
     "pixels",
     "rows_of_class",
     "save_png",

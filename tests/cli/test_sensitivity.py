@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import io
 import os
-import pickle
 import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,12 +19,10 @@ import pytest
 from onnx import numpy_helper
 from rich.console import Console
 
+from onnxprune import workplace
 from onnxprune.cli import sensitivity as command
-from onnxprune.cli import workers
 from onnxprune.evaluate import measured
-from onnxprune.model import MappedWeight
 from onnxprune.sensitivity import Failure, Row, Sensitivity, load_sensitivity
-from onnxprune.sensitivity.desk import Work
 from onnxprune.surgery import remove
 from tests.cli.conftest import Call, one_layer, save
 from tests.cli.test_bad_input import only, refused
@@ -229,7 +223,7 @@ class TestWorkers:
         assert line.startswith(f"Interrupted. {len(load_sensitivity(out).rows)} measurements are in {out}; ")
 
     def test_a_worker_that_dies(self, call: Call, cnn_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(workers, "_ignore_interrupts", _die)
+        monkeypatch.setattr(workplace, "_ignore_interrupts", _die)
         result = call("sensitivity", cnn_file, "--workers", "2", "--samples", "8", "--ratios", "0.5")
         refused(result, "a worker ended without an answer", "fewer workers or samples")
 
@@ -237,43 +231,6 @@ class TestWorkers:
         monkeypatch.setitem(sys.modules, "distributed", None)
         result = call("sensitivity", cnn_file, "--scheduler", "tcp://10.0.0.1:8786")
         refused(result, "needs the package `distributed`", "pip install distributed")
-
-    def test_a_cluster(self, call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        """What is handed to it holds no file of this machine."""
-        handed: list[Work] = []
-
-        class Client:
-            def __init__(self, address: str, **_: Any) -> None:
-                if address.endswith("1"):
-                    raise OSError("nobody there")
-
-            def __enter__(self) -> Client:
-                return self
-
-            def __exit__(self, *_: object) -> None:
-                pass
-
-            def wait_for_workers(self, *_: Any, **__: Any) -> None:
-                pass
-
-            def scatter(self, work: Work, **_: Any) -> Work:
-                handed.append(pickle.loads(pickle.dumps(work)))  # noqa: S301 - our own
-                return handed[-1]
-
-            def get_executor(self) -> ThreadPoolExecutor:
-                return ThreadPoolExecutor(1)
-
-        fake = ModuleType("distributed")
-        fake.__spec__, fake.Client = ModuleSpec("distributed", None), Client  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "distributed", fake)
-        arguments = ("sensitivity", NET, "--data", DIGITS, "--samples", "60", "--ratios", "0.5", "--scheduler")
-        result = call(*arguments, "tcp://10.0.0.9:8786", "-o", tmp_path / "scan.json")
-        assert result.code == 0, result.err
-        assert len(load_sensitivity(tmp_path / "scan.json").rows) == 4
-        (work,) = handed
-        assert not any(isinstance(weight, MappedWeight) for weight in work.model.weights.values())
-        assert {type(rows) for _, rows in work.dataset.columns()} == {np.ndarray}
-        refused(call(*arguments, "tcp://10.0.0.1:1"), "no Dask cluster answers (OSError: nobody there)", "dask worker")
 
     def test_numbers(self, call: Call, cnn_file: Path) -> None:
         refused(call("sensitivity", cnn_file, "--workers", "0"), "--workers 0", "from 1 up")
