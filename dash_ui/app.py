@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dash import Dash, html, set_props
 
-from dash_ui import ids, shell, top, views
+from dash_ui import ahead, ids, shell, top, views
 from dash_ui.desk import Desk
 from dash_ui.gate import policy
 from dash_ui.nothing import nothing
@@ -35,8 +35,11 @@ def all_views() -> tuple[View, ...]:
     return tuple(sorted(found, key=lambda view: (AREAS.index(view.area), view.order, view.name)))
 
 
-def create(folder: Path, found: Sequence[View] | None = None) -> Dash:
-    """The app for one folder. ``found``: its views, `all_views` unless given. Raises WorkspaceError, StoreDamaged."""
+def create(folder: Path, found: Sequence[View] | None = None, *, looks_ahead: bool = True) -> Dash:
+    """The app for one folder. ``found``: its views, `all_views` unless given. Raises WorkspaceError, StoreDamaged.
+
+    ``looks_ahead``: likely plans are measured while nothing else runs, unless the folder's setting says otherwise.
+    """
     desk = Desk(folder)
     desk.open()
     app = Dash(
@@ -48,6 +51,8 @@ def create(folder: Path, found: Sequence[View] | None = None) -> Dash:
     app.layout = lambda: _layout(desk, known)
     top.register(app, desk)
     shell.register(app, desk, known)
+    if looks_ahead:
+        ahead.register(app, desk)
     for view in known:
         view.register(app, desk)
     app.server.config["desk"] = desk

@@ -14,8 +14,8 @@ from typing import Any
 from dash import dcc, html
 from dash.development.base_component import Component
 
+from dash_ui import ahead, ids, top
 from dash_ui import help as helping
-from dash_ui import ids, top
 from dash_ui.views import View
 
 __all__ = ["DRAWER", "MODEL", "TABBED", "drawer", "overlays", "page", "slot", "stores", "tab"]
@@ -47,6 +47,7 @@ def stores(revisions: dict[str, str]) -> list[Component]:
         dcc.Store(id=ids.RUNNING),
         dcc.Store(id="shell-opened", data=[]),
         dcc.Store(id="shell-walk"),
+        *ahead.stores(),
     ]
 
 

@@ -10,17 +10,24 @@ from pathlib import Path
 
 import pytest
 
+from onnxprune.automatic import repeat_seeds
 from onnxprune.errors import OptionError
+from onnxprune.guidance import previews, set_speculation, speculate
 from onnxprune.sensitivity import load_sensitivity, scan
 from onnxprune.spread import cluster as module
 from onnxprune.spread import map_in_order
 from onnxprune.spread.parcel import forget
 from onnxprune.workplace import Place, workplace
-from tests.cli.conftest import Call, call  # noqa: F401 - a fixture
+from onnxprune.workspace.job import Job
+from onnxprune.workspace.worker import work
+from onnxprune.workspace.workspace import Workspace
+from tests.cli.conftest import Call, call, cnn, save  # noqa: F401 - a fixture
 from tests.clusters import Cluster, started
+from tests.guidance.conftest import quiet
 from tests.sensitivity.common import COUPLING, DEMO, MODEL, RATIOS, SCORES, few
 from tests.spread_work import Common, arrived, count_arrivals, die, mapped, refuse, slow, weights
 from tests.test_spread import agree, measured
+from tests.workspace.conftest import write_data
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +62,40 @@ def test_a_model_goes_once_to_each_worker(cluster: Cluster) -> None:
         assert sorted(key[:15] for key in keys if "-work-" not in key) == ["onnxprune-data-", "onnxprune-model"]
         assert len(keys) == 6, "and what was left of each of the four"
     assert list(cluster.ask(mapped).values()) == [[], []], "nothing stays when the client has gone"
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    monkeypatch.setenv("ONNXPRUNE_NO_MEASURE", "1")
+    save(cnn(), tmp_path / "cnn.onnx")
+    write_data(tmp_path / "data" / "bright.npz")
+    with Workspace.open(tmp_path) as opened:
+        yield opened
+
+
+def test_likely_next_steps_are_the_same(cluster: Cluster, workspace: Workspace) -> None:
+    found = []
+    for scheduler in (None, cluster.address):
+        set_speculation(workspace, suggestions=0, scheduler=scheduler)
+        speculate(workspace, 1, ratios=(0.25, 0.5), threads=1)
+        ended: list[Job] = []
+        work(workspace, ended=ended.append)
+        assert [(job.state, job.error) for job in ended] == [("done", "")]
+        found.append([(p.plan, p.metrics, p.file_bytes) for p in previews(workspace, 1)])
+        with workspace.database.writing() as connection:
+            connection.execute("DELETE FROM preview")
+    assert found[0] == found[1]
+    assert len(found[0]) == 3, "with the baseline"
+
+
+def test_seeds_make_the_same_models(place: Place, workspace: Workspace) -> None:
+    options = {"epochs": 1, "deterministic": True}
+    hashes = []
+    for executor in (None, place.executor):
+        made = repeat_seeds(workspace, 1, (0, 1, 2), str(executor), options, executor=executor, progress=quiet)
+        hashes.append([workspace.steps.get(number).model_hash for number in made])
+    assert hashes[0] == hashes[1]
+    assert len(set(hashes[0])) == 3
 
 
 def test_errors_come_as_they_are(place: Place) -> None:

@@ -23,7 +23,7 @@ ROWS: tuple[tuple[str, ...], ...] = tuple(
             "proof autodiff losses cost stored data evaluate activations linear gram extract frontier single spread workplace"
         ),
         "criteria allocate alignment latency_table bench recover train explain dissect",
-        "sensitivity instability drawing",
+        "sensitivity instability drawing masks",
         (
             "schedule workspace automatic guidance experiment deploy figures charts sensitivity_charts explain_charts instability_charts "
             "training_charts"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dash import ALL, Dash, Input, Output, State, ctx, html, no_update
+from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
 
 from dash_ui import ids
@@ -16,7 +16,16 @@ from dash_ui.state import Selection, opened
 from dash_ui.views import View
 from onnxprune.errors import OnnxPruneError
 from onnxprune.evaluate import kind_of, measured
-from onnxprune.guidance import Effect, Suggestion, accept, ask_missing, missing, suggest
+from onnxprune.guidance import (
+    Effect,
+    Suggestion,
+    accept,
+    ask_missing,
+    missing,
+    set_speculation,
+    speculation,
+    suggest,
+)
 from onnxprune.workspace.jobs import Jobs
 
 __all__ = ["VIEW", "card", "effect_text"]
@@ -36,10 +45,14 @@ def layout() -> html.Div:
                 ],
                 className="guide-head",
             ),
+            dcc.Checklist(
+                [{"value": "on", "label": "Measure likely plans while nothing else runs"}], [], id="guidance-ahead",
+                className="flag guide-ahead",
+            ),
             html.Div(id="guidance-list", className="guide-list"),
         ],
         className="guide",
-    )
+    )  # fmt: skip
 
 
 def effect_text(effect: Effect) -> str:
@@ -141,6 +154,17 @@ def register(app: Dash, desk: Desk) -> None:
             jobs = ask_missing(workspace, now.step, **({} if now.data is None else {"data": now.data}))
             Jobs(workspace.database).start_worker(workspace.folder)
         return {"kind": "info", "text": f"{len(jobs)} jobs are queued.", "hint": "Suggestions come as they are done."}
+
+    @app.callback(Output("guidance-ahead", "value"), Input("slot-guidance", "children"))
+    def known(_: Any) -> list[str]:
+        with desk.workspace() as workspace:
+            return ["on"] if speculation(workspace).on else []
+
+    @app.callback(Input("guidance-ahead", "value"), prevent_initial_call=True)
+    def set_ahead(value: list[str]) -> None:
+        with desk.workspace() as workspace:
+            if speculation(workspace).on != bool(value):
+                set_speculation(workspace, on=bool(value))
 
 
 def _suggestions(desk: Desk, step: int, data: str | None) -> tuple[tuple[Suggestion, ...], tuple[str, ...]]:

@@ -12,6 +12,7 @@ import typer
 from onnxprune.cli.console import count, emit_json, progress, say, show, table, warn
 from onnxprune.cli.options import JsonOption, Provider, ProviderOption, ThreadsOption, examples
 from onnxprune.cli.training import interrupts
+from onnxprune.cli.workers import SchedulerOption, WorkersOption, check_workers
 from onnxprune.cli.ws_options import FolderOption, StepArgument, opened
 from onnxprune.errors import OptionError
 from onnxprune.evaluate import measured
@@ -51,6 +52,7 @@ def register(app: typer.Typer) -> None:
             "onnxprune suggest 1 --measure",
             "onnxprune suggest 1 --accept 1 --accept 3 && onnxprune ws edit 1",
             "onnxprune suggest 1 --ahead --criterion taylor",
+            "onnxprune suggest 1 --ahead --scheduler tcp://10.0.0.5:8786",
         ),
     )(suggestions)
 
@@ -91,6 +93,8 @@ def suggestions(
             show_default=False,
         ),
     ] = None,
+    workers: WorkersOption = 1,
+    scheduler: SchedulerOption = None,
     folder: FolderOption = Path(),
     provider: ProviderOption = Provider.AUTO,
     threads: ThreadsOption = None,
@@ -99,11 +103,16 @@ def suggestions(
     """Say what to do next with a step: why, what it is expected to do, and whether that was measured."""
     if rules not in (None, "on", "off"):
         raise OptionError(f"--speculation {rules}: expected on or off", "For example --speculation off.")
+    check_workers(workers, scheduler)
+    if (workers > 1 or scheduler is not None) and not ahead:
+        raise OptionError("workers share what is measured ahead", "Add --ahead, or leave them out.")
     options: dict[str, Any] = {"data": data, "provider": provider.value, "threads": threads}
     with opened(folder, scan=True) as workspace:
         number = workspace.find(step).number
         if rules is not None:
             set_speculation(workspace, on=rules == "on")
+        if ahead:
+            set_speculation(workspace, workers=workers, scheduler=scheduler)
         failed: dict[str, str] = {}
         with interrupts() as cancelled, progress("looking for suggestions", remaining=True) as report:
             try:

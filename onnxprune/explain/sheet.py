@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BROKEN", "TOP", "levels_of", "png", "sheet", "tiled"]
+__all__ = ["BROKEN", "TOP", "levels_of", "png", "png_coloured", "sheet", "tiled"]
 
 Array = NDArray[Any]
 Levels = NDArray[np.uint8]
@@ -69,10 +69,24 @@ def sheet(levels: Levels, columns: int) -> Levels:
 
 def png(levels: Levels, palette: Sequence[tuple[int, int, int]]) -> bytes:
     """A picture of levels as a PNG file. ``palette``: red, green and blue of each level, up to 256 of them."""
+    image = _pillow()
+    picture = image.frombytes("P", levels.shape[::-1], np.ascontiguousarray(levels).tobytes())
+    picture.putpalette([part for colour in palette for part in colour])
+    return _written(picture)
+
+
+def png_coloured(pixels: Levels) -> bytes:
+    """Pixels (height, width, 3: red, green, blue) as a PNG file."""
+    return _written(_pillow().fromarray(np.ascontiguousarray(pixels)))
+
+
+def _pillow() -> Any:
     from PIL import Image  # noqa: PLC0415 - costs more than most commands take
 
-    picture = Image.frombytes("P", levels.shape[::-1], np.ascontiguousarray(levels).tobytes())
-    picture.putpalette([part for colour in palette for part in colour])
+    return Image
+
+
+def _written(picture: Any) -> bytes:
     file = io.BytesIO()
     picture.save(file, format="PNG", compress_level=1)
     return file.getvalue()

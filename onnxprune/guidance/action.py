@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 from onnxprune.allocate import Budget, allocate
@@ -15,6 +16,7 @@ from onnxprune.guidance.scores import kept_scores, measure
 from onnxprune.guidance.speculate import speculation
 from onnxprune.guidance.subject import Units, subject
 from onnxprune.guidance.suggest import try_out
+from onnxprune.workplace import workplace
 from onnxprune.workspace.edits import draft_plan
 from onnxprune.workspace.recording import Progress
 from onnxprune.workspace.values import Cancelled
@@ -80,8 +82,23 @@ class Speculating:
         self.bench = Bench(self.about, progress, samples=samples or self.rules.samples, seed=seed)
 
     def run(self, recipes: Sequence[Mapping[str, Any]]) -> None:
-        """One after the other, each stored when it is done."""
+        """Each stored when it is done; on workers where the rules name some."""
         self.bench.baseline()
+        with workplace(self.rules.workers, self.rules.scheduler, self.options.get("threads")) as place:
+            if place.executor is None:
+                for units, recipe, method in self.planned(recipes):
+                    self.bench.measure(units, recipe, method)
+            else:
+                with closing(self.bench.measure_all(self.planned(recipes), place)) as ended:
+                    for done, _ in enumerate(ended, 1):
+                        self.progress("measuring likely next steps", done, len(recipes))
+                        if self.over:
+                            break
+        if self.rules.suggestions and not self.over:
+            try_out(self.workspace, self.number, self.rules.suggestions, self.progress, **self.options)
+
+    def planned(self, recipes: Sequence[Mapping[str, Any]]) -> Generator[tuple[Units, Mapping[str, Any], str]]:
+        """What goes by each recipe, and the repair after it, until the rules allow no more."""
         for done, recipe in enumerate(recipes):
             if self.over:
                 return
@@ -95,9 +112,7 @@ class Speculating:
             except OnnxPruneError as error:
                 self.bench.failed(recipe, error)
                 continue
-            self.bench.measure(units, recipe, method)
-        if self.rules.suggestions and not self.over:
-            try_out(self.workspace, self.number, self.rules.suggestions, self.progress, **self.options)
+            yield units, recipe, method
 
     @property
     def over(self) -> bool:

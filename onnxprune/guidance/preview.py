@@ -13,21 +13,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from onnxprune.data import open_calibration
 from onnxprune.errors import DataError, OnnxPruneError
-from onnxprune.evaluate import Metric, evaluate, measured
+from onnxprune.evaluate import Metric, measured
 from onnxprune.guidance.asked import COMMON, asked
 from onnxprune.guidance.kept import there
 from onnxprune.guidance.subject import Subject, Units
-from onnxprune.model import Model
-from onnxprune.recover import recover
-from onnxprune.surgery import remove
+from onnxprune.guidance.trial import Attempt, Outcome, Trials, attempt, carried_out
+from onnxprune.spread import as_finished
+from onnxprune.workplace import Place
 from onnxprune.workspace.paths import FIRST
 from onnxprune.workspace.recording import Progress, dumps
 from onnxprune.workspace.workspace import Workspace
@@ -99,6 +100,11 @@ def units_key(units: Mapping[str, Any], method: str = "") -> str:
     return hashlib.sha256(json.dumps([plain, method], sort_keys=True).encode()).hexdigest()
 
 
+def attempt_of(units: Units, method: str) -> Attempt:
+    """The task that carries a plan out."""
+    return Attempt({name: tuple(int(n) for n in gone) for name, gone in units.items() if len(gone)}, method)
+
+
 def previews_of(workspace: Workspace, model: str, subset: str) -> dict[str, Preview]:
     """All previews of a model under some circumstances, by the key of what goes; broken rows are left out."""
     return {p.plan: p for p in _rows(workspace, model, subset) if isinstance(p, Preview)}
@@ -165,13 +171,47 @@ class Bench:
         key = hashlib.sha256(json.dumps(dict(recipe), sort_keys=True).encode()).hexdigest()
         self._write(f"failed {key}", {"problem": error.message, "recipe": dict(recipe)})
 
-    def _measure(self, units: Units, method: str, recipe: Recipe) -> Preview:
-        about, start = self.about, time.perf_counter()
-        model = self._carried_out(units, method)
-        found = evaluate(
-            model, self.dataset, original=self._original, curves="none", progress=self.progress, **about.running
+    def measure_all(self, tasks: Iterable[tuple[Units, Recipe, str]], place: Place) -> Generator[Preview | None]:
+        """The same for many, on the workers of a place, in whatever order they end; each is stored as it does."""
+        self.baseline()
+        todo = [(task, attempt_of(*task[::2])) for task in tasks]
+        running = {**self.about.running, "threads": place.threads or self.about.running.get("threads")}
+        common = replace(self.trials, running=running)
+        known = previews_of(self.about.workspace, self.model_hash, self.subset)
+        fresh = []
+        for (units, recipe, method), one in todo:
+            found = known.get(units_key(units, method))
+            if found is not None:
+                yield self._store(found, recipe)
+            else:
+                fresh.append((units, recipe, one))
+        with closing(as_finished(attempt, common, [one for _, _, one in fresh], place.executor, place.share)) as ended:
+            for number, outcome in ended:
+                units, recipe, one = fresh[number]
+                try:
+                    yield self._preview(units, one.method, recipe, outcome)
+                except OnnxPruneError as error:
+                    self.failed(recipe, error)
+                    yield None
+
+    @cached_property
+    def trials(self) -> Trials:
+        """What all attempts have in common."""
+        about = self.about
+        fitted = None if about.source is None else open_calibration(about.source)
+        return Trials(
+            about.model, self.dataset, about.coupling.options, self._original, fitted, self.seed, dict(about.running)
         )
-        values = {metric.name: float(metric.value) for metric in found if math.isfinite(metric.value)}
+
+    def _measure(self, units: Units, method: str, recipe: Recipe) -> Preview:
+        one = attempt_of(units, method)
+        return self._preview(units, method, recipe, carried_out(self.trials, self.about.coupling, one, self.progress))
+
+    def _preview(self, units: Units, method: str, recipe: Recipe, outcome: Outcome) -> Preview:
+        """Store what came of an attempt. Raises DataError where it was no use."""
+        about, values = self.about, outcome.metrics
+        if outcome.problem is not None:
+            raise DataError(*outcome.problem)
         judged = (*FIRST, *values) if self._baseline is None else (self._baseline.metric,)
         name = next((n for n in judged if n in values), None)
         if name is None:
@@ -179,25 +219,11 @@ class Bench:
         cost = about.costs.after(units)
         preview = Preview(
             units_key(units, method), sum(map(len, units.values())), about.coupling.units,
-            {n: len(gone) for n, gone in units.items()}, cost.parameters, cost.macs, model.filled().size, name,
+            {n: len(gone) for n, gone in units.items()}, cost.parameters, cost.macs, outcome.file_bytes, name,
             values[name], values[name] if self._baseline is None else self._baseline.value, len(self.dataset), values,
-            seconds=time.perf_counter() - start,
+            seconds=outcome.seconds,
         )  # fmt: skip
         return self._store(preview, recipe)
-
-    def _carried_out(self, units: Units, method: str) -> Model:
-        about = self.about
-        if not any(map(len, units.values())):
-            return about.model
-        plan = about.plan(units)
-        small = remove(about.model, about.coupling, plan)
-        if not method:
-            return small
-        fitted = None if about.source is None else open_calibration(about.source)
-        return recover(
-            about.model, about.coupling, plan, small, fitted, method=method, seed=self.seed, progress=self.progress,
-            **about.running,
-        ).model  # fmt: skip
 
     def _store(self, preview: Preview, recipe: Recipe) -> Preview:
         """Add the recipe to those that the preview came of."""

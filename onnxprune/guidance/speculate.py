@@ -59,8 +59,8 @@ class Speculation:
     """The rules. ``on``: whether it is done at all.
 
     ``seconds``: that one job may take; ``entries``: previews that are kept of a model; ``samples``: that each is
-    measured on; ``suggestions``: how many of the first are measured, too. Raises OptionError for a number that
-    makes no sense.
+    measured on; ``suggestions``: how many of the first are measured, too. ``workers``: processes that share the
+    plans, or ``scheduler``: a Dask cluster. Raises OptionError for a number that makes no sense.
     """
 
     on: bool = True
@@ -68,9 +68,11 @@ class Speculation:
     entries: int = 200
     samples: int = SAMPLES
     suggestions: int = 3
+    workers: int = 1
+    scheduler: str | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("seconds", 0.0), ("entries", 1), ("samples", 1), ("suggestions", 0)):
+        for name, least in (("seconds", 0.0), ("entries", 1), ("samples", 1), ("suggestions", 0), ("workers", 1)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < float("inf"):
                 raise OptionError(f"{name}: got {value!r}, expected at least {least:g}", "Leave it out.")

@@ -192,7 +192,16 @@ class _Marks:
         if name not in self.model.weights:
             raise OptionError(f"the model has no weight {name!r}", f"Weights: {', '.join(self.model.weights)}.")
         mask = self.weights.setdefault(name, np.zeros(self.model.weights[name].shape, np.bool_)).reshape(-1)
-        mask[_places_of(edit, name, mask.size)] = "remove" in edit
+        removes = "remove" in edit
+        mask[_places_of(edit, name, mask.size)] = removes
+        for start, stop in edit.get("ranges") or ():
+            if stop > mask.size:
+                raise OptionError(f"`{name}` has no number {stop - 1}", f"Its numbers are 0 to {mask.size - 1}.")
+            mask[start:stop] = removes
+        if edit.get("magnitude") is not None:
+            low, high = edit["magnitude"]
+            size = np.abs(np.asarray(self.model.weights[name].array(), np.float32).reshape(-1))
+            mask[(size >= low) & (size < (np.inf if high is None else high))] = removes
 
     def _by_score(self, edit: Mapping[str, Any]) -> None:
         one = edit.get("group")

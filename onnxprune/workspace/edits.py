@@ -6,6 +6,8 @@ An entry is one of::
     {"group": "conv1", "restore": [7]}
     {"weight": "fc.weight", "remove": [0, 17]}       single weights, by their place in C order
     {"weight": "fc.weight", "restore": [17]}
+    {"weight": "fc.weight", "remove": [], "ranges": [[0, 64], [128, 192]]}   places from .. to, the second left out
+    {"weight": "fc.weight", "remove": [], "magnitude": [0, 0.01]}   those with 0 <= |w| < 0.01; null: up to the largest
     {"criterion": "l2", "ratio": 0.25}               the lowest quarter of every group, or of the one in "group"
     {"criterion": "l2", "threshold": 0.1}            all units whose score is lower, or those of the one in "group"
     {"criterion": "l2", "group": "conv1", "share": 0.5}   half of this group, whatever thresholds say; null: no longer
@@ -51,10 +53,38 @@ def check_edit(edit: Mapping[str, Any]) -> None:
             raise OptionError(f"{verb}: an edit names a group or a weight", FORMS)
         if not isinstance(value, Sequence) or isinstance(value, str) or not all(map(_is_place, value)):
             raise OptionError(f"{verb}: got {value!r}, expected a list of numbers from 0 up", FORMS)
+        _check_many(edit)
     elif verb in ("lock", "clear"):
         _check_switch(edit, verb)
     else:
         _check_lowest(edit, verb)
+
+
+def _check_many(edit: Mapping[str, Any]) -> None:
+    """The short forms of many weights."""
+    ranges, between = edit.get("ranges"), edit.get("magnitude")
+    if (ranges is not None or between is not None) and "weight" not in edit:
+        raise OptionError("ranges and magnitude are for single weights, this edit names a group", FORMS)
+    if ranges is not None and not (_is_list(ranges) and all(map(_is_range, ranges))):
+        raise OptionError("ranges: expected a list of [start, stop] with 0 <= start < stop", FORMS)
+    if between is None:
+        return
+    if not _is_list(between) or len(between) != 2 or not _is_number(between[0]) or between[0] < 0:
+        raise OptionError(f"magnitude: got {between!r}, expected [low, high] with 0 <= low < high", FORMS)
+    if between[1] is not None and not (_is_number(between[1]) and between[1] > between[0]):
+        raise OptionError(f"magnitude: got {between!r}, expected a high above the low, or null", FORMS)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _is_range(value: Any) -> bool:
+    return _is_list(value) and len(value) == 2 and all(map(_is_place, value)) and value[0] < value[1]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
 def _check_switch(edit: Mapping[str, Any], verb: str) -> None:
@@ -113,8 +143,7 @@ def edit_words(edit: Mapping[str, Any]) -> str:
     verb = next((word for word in VERBS if word in edit), "clear")
     value = edit.get(verb)
     if verb in ("remove", "restore"):
-        what = "unit" if "group" in edit else "weight"
-        return f"{verb} {len(value or ()):,} {what}{_s(value or ())} of {edit.get('group') or edit.get('weight')}"
+        return _hand_words(edit, verb)
     if verb == "lock":
         return f"leave {edit['group']} alone" if value else f"{edit['group']} is no longer left alone"
     if verb == "clear":
@@ -126,8 +155,15 @@ def edit_words(edit: Mapping[str, Any]) -> str:
     return f"remove the lowest {value:.0%} by {edit['criterion']}{where}"
 
 
-def _s(several: Sequence[Any]) -> str:
-    return "" if len(several) == 1 else "s"
+def _hand_words(edit: Mapping[str, Any], verb: str) -> str:
+    of = edit.get("group") or edit.get("weight")
+    if edit.get("magnitude") is not None:
+        low, high = edit["magnitude"]
+        between = f"from {low:.4g} up" if high is None else f"from {low:.4g} to {high:.4g}"
+        return f"{verb} the weights of {of} with |w| {between}"
+    many = len(edit[verb] or ()) + sum(stop - start for start, stop in edit.get("ranges") or ())
+    what = "unit" if "group" in edit else "weight"
+    return f"{verb} {many:,} {what}{'' if many == 1 else 's'} of {of}"
 
 
 def draft_plan(

@@ -25,8 +25,10 @@ from onnxprune.guidance import (
     speculation,
     suggest,
 )
+from onnxprune.guidance import preview as module
 from onnxprune.guidance.action import preview as measure_ahead
 from onnxprune.guidance.preview import Bench
+from onnxprune.guidance.trial import carried_out
 from onnxprune.plan import Plan
 from onnxprune.workspace.job import BACKGROUND, Job
 from onnxprune.workspace.jobs import Jobs
@@ -104,12 +106,24 @@ class TestMeasured:
     def test_one_plan_of_two_recipes_is_measured_once(self, workspace: Workspace) -> None:
         bench_runs = []
         with pytest.MonkeyPatch.context() as patch:
-            carried_out = Bench._carried_out
-            patch.setattr(Bench, "_carried_out", lambda self, *a: bench_runs.append(a) or carried_out(self, *a))
+            patch.setattr(module, "carried_out", lambda *a: bench_runs.append(a) or carried_out(*a))
             speculate(workspace, 1, ratios=(0.5, 0.51))
             do(workspace)
         assert len(bench_runs) == 2  # the baseline, and both ratios at once
         assert at(workspace, 0.5) == at(workspace, 0.51)
+
+    def test_processes_measure_the_same(self, workspace: Workspace) -> None:
+        speculate(workspace, 1, "thinet", threads=1, **FEW)
+        do(workspace)
+        here = [(p.plan, p.metrics, p.file_bytes) for p in previews(workspace, 1)]
+        with workspace.database.writing() as connection:
+            connection.execute("DELETE FROM preview")
+        set_speculation(workspace, workers=2)
+        speculate(workspace, 1, "thinet", threads=1, **FEW)
+        (job,) = do(workspace)
+        assert (job.state, job.error) == ("done", "")
+        assert [(p.plan, p.metrics, p.file_bytes) for p in previews(workspace, 1)] == here
+        assert len(here) == len(RATIOS) + 1
 
     def test_a_ratio_at_which_nothing_goes(self, workspace: Workspace) -> None:
         speculate(workspace, 1, ratios=(0.01,))
@@ -143,7 +157,7 @@ class TestMeasured:
         def refuse(*_: object) -> None:
             raise SurgeryError("this cannot be cut", "")
 
-        monkeypatch.setattr("onnxprune.guidance.preview.remove", refuse)
+        monkeypatch.setattr("onnxprune.guidance.trial.remove", refuse)
         speculate(workspace, 1, **FEW)
         (job,) = do(workspace)
         assert job.state == "done"

@@ -1,6 +1,7 @@
 """A served folder and a page that fails on what a person should never meet.
 
-``serve(folder)``  serves it until the test ends; ``.url`` is where; ``views=``: other ones than all that there are
+``serve(folder)``  serves it until the test ends; ``.url`` is where; ``views=``: other ones than all that there are;
+                   ``ahead=True``: likely plans are measured while nobody does anything
 ``page``           a fresh browser context at 1280x800; the test fails on an error in its console, an exception in it,
                    a request to another machine, and on a callback that fails in the server
 ``open_page(folder, "?step=2")``  both at once: serves, opens, waits until the page is there, skips the tour
@@ -75,8 +76,10 @@ def serve() -> Iterator[Callable[..., Served]]:
     """Serve a folder; several calls serve several."""
     running: list[tuple[Server, object]] = []
 
-    def start(folder: Path, views: Sequence[View] | None = None, *, port: int = 0, token: str | None = None) -> Served:
-        app = create(folder, views)
+    def start(
+        folder: Path, views: Sequence[View] | None = None, *, port: int = 0, token: str | None = None, ahead: bool = False
+    ) -> Served:
+        app = create(folder, views, looks_ahead=ahead)
         server = Server(app.server, port=port, token=token, content_policy=content_policy(app))
         server.start()
         running.append((server, app.server.config["desk"]))
@@ -141,8 +144,10 @@ def page(
 def open_page(page: Page, serve: Callable[..., Served]) -> Callable[..., Served]:
     """Serve a folder, open it (with a query, as "?step=2&tab=inspect:mask") and wait until the page is there."""
 
-    def opened(folder: Path, query: str = "", *, tour: bool = False, views: Sequence[View] | None = None) -> Served:
-        served = serve(folder, views)
+    def opened(
+        folder: Path, query: str = "", *, tour: bool = False, views: Sequence[View] | None = None, ahead: bool = False
+    ) -> Served:
+        served = serve(folder, views, ahead=ahead)
         if not tour:
             page.add_init_script("try { localStorage.setItem('onnxprune-toured', 'yes') } catch (e) {}")
         page.goto(served.url + query)
