@@ -1,13 +1,14 @@
 """The page: a top bar, four areas around the model, and drawers that slide in from the right.
 
-History, statistics and inspect show one of their views at a time, behind tabs. What belongs to the model is seen at
+History, statistics and inspect show one of their views at a time, behind tabs; inspect folds to its tabs where the
+page is low, so that the model has the room. What belongs to the model is seen at
 once: its views stand in rows by the tens of their ``order`` (0-9 the first row, 10-19 the second), side by side. The
 first view of an area is there from the beginning, another one is made when its tab is opened, and stays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -18,10 +19,11 @@ from dash_ui import ahead, ids, top
 from dash_ui import help as helping
 from dash_ui.views import View
 
-__all__ = ["DRAWER", "MODEL", "TABBED", "drawer", "overlays", "page", "slot", "stores", "tab"]
+__all__ = ["DRAWER", "FOLDS", "MODEL", "TABBED", "drawer", "overlays", "page", "slot", "stores", "tab"]
 
 MODEL, DRAWER = "model", "drawer"
 TABBED = {"history": "History", "statistics": "Statistics", "inspect": "Inspect"}
+FOLDS = "inspect"  # the area of which only the tabs are seen until one is opened; nothing of it is made before
 ROW = 10  # orders that share a row
 
 
@@ -97,13 +99,13 @@ def _tabbed(area: str, views: Sequence[View]) -> html.Section:
         html.Button(
             view.title, id=tab(view.name), className="tab", role="tab",
             **{"data-area": area, "data-view": view.name, "aria-controls": slot(view.name),
-               "aria-selected": "true" if view is views[0] else "false"},
+               "aria-selected": "true" if view is views[0] and area != FOLDS else "false"},
         )
         for view in views
     ]  # fmt: skip
     head = html.Div(buttons, className="tabs", role="tablist", **{"aria-label": TABBED[area]})
-    slots = [_slot(view, shown=view is views[0]) for view in views]
-    return _panel(area, TABBED[area], head, slots, hidden=not views)
+    slots = [_slot(view, shown=view is views[0] and area != FOLDS) for view in views]
+    return _panel(area, TABBED[area], head, slots, hidden=not views, folds=area == FOLDS)
 
 
 def _model(views: Sequence[View]) -> html.Div:
@@ -115,21 +117,30 @@ def _model(views: Sequence[View]) -> html.Div:
             if cells:
                 cells.append(_splitter(f"cell-{view.name}", f"Width of {view.title}", vertical=True))
             title = html.H2(view.title, className="title")
-            cells.append(_panel(view.name, view.title, title, [_slot(view, shown=True)]))
+            cells.append(_panel(view.name, view.title, title, [_slot(view, shown=True)], tools=view.tools))
         if rows:
             rows.append(_splitter(f"row-{number}", "Height of the row above", vertical=False))
         rows.append(html.Div(cells, className="model-row", **{"data-row": str(number)}))
     return html.Div(rows, className="area-model", id="area-model")
 
 
-def _panel(name: str, title: str, head: Component, body: Sequence[Component], *, hidden: bool = False) -> html.Section:
+def _panel(
+    name: str, title: str, head: Component, body: Sequence[Component], *, hidden: bool = False, folds: bool = False,
+    tools: Callable[[], Component] | None = None,
+) -> html.Section:
     """A frame with a head, which a double click or its button makes as large as the page."""
+    fold = html.Button(
+        html.Span(className="icon icon-fold"), className="ghost fold", title=f"Open or fold {title}",
+        **{"aria-label": f"Open or fold {title}", "data-area": name},
+    )  # fmt: skip
     maximise = html.Button(
         html.Span(className="icon icon-maximise"), className="ghost maximise", title="Maximise (m)",
         **{"aria-label": f"Maximise {title}", "data-panel": name},
     )  # fmt: skip
+    between = [] if tools is None else [html.Div(tools(), className="panel-tools")]
+    between += [fold] if folds else []
     return html.Section(
-        [html.Header([head, maximise], className="panel-head"), html.Div(list(body), className="panel-body")],
+        [html.Header([head, *between, maximise], className="panel-head"), html.Div(list(body), className="panel-body")],
         className=f"panel panel-{name}",
         id=f"panel-{name}",
         hidden=hidden,

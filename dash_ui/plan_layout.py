@@ -12,7 +12,7 @@ from onnxprune.instability import RUNS
 
 __all__ = [
     "ASKED", "CRITERION", "DRAFT", "FORESEEN", "GRAPH", "KNOWN", "LOG", "PREVIEW", "RADAR", "RUNS_OF", "SCALE",
-    "SHOWN", "STORES", "UNITS", "layout",
+    "SHOWN", "STORES", "UNITS", "layout", "tools",
 ]  # fmt: skip
 
 UNITS = "plan-units"  # what does not change while a threshold is dragged
@@ -29,12 +29,71 @@ LEFT = {"units": "units", "score": "score", "instability": "instability", "param
 
 
 def layout() -> Component:
-    """Tools, radar with its numbers, groups, bubbles with slider, circles with the bar."""
+    """Presets, radar with its numbers, groups, bubbles with slider, circles with the bar."""
     stores = [dcc.Store(id=name) for name in STORES]
-    return html.Div([*stores, _tools(), _left(), _groups(), _bubbles(), _circles()], className="plan")
+    return html.Div([*stores, _presets(), _left(), _groups(), _bubbles(), _circles()], className="plan")
 
 
-def _tools() -> html.Div:
+def tools() -> Component:
+    """In the head of the panel: the score that the axis shows, its scale, and what can be measured for it."""
+    return html.Div(
+        [
+            html.Label(
+                [html.Span("Score"), dcc.Dropdown(id=CRITERION, clearable=False, className="plan-choice")],
+                title="What a unit is judged by: the axis of the bubbles",
+            ),
+            html.Label(
+                [
+                    html.Span("Scale"),
+                    dcc.Dropdown(
+                        id=SCALE, clearable=False, searchable=False, className="plan-choice wide",
+                        options=[{"value": name, "label": words} for name, words in SCALE_WORDS.items()],
+                    ),
+                ],
+                title="How scores of different layers are made comparable",
+            ),
+            dcc.Checklist(id=LOG, options=[{"value": "log", "label": "log"}], value=[], className="plan-log"),
+            html.Div(id="plan-progress", className="plan-progress", role="status"),
+            _measure(),
+        ],
+        className="plan-head-tools",
+    )  # fmt: skip
+
+
+def _measure() -> html.Details:
+    """What takes longer and is done as a job; folded."""
+    return html.Details(
+        [
+            html.Summary("Measure", className="plain small"),
+            html.Div(
+                [
+                    html.P("What each group costs when its lowest units go, measured on the data."),
+                    html.Button("Measure sensitivity", id="plan-measure", className="plain"),
+                    html.P("How far the ranks of units spread over several short trainings: the size of a bubble."),
+                    html.Div(
+                        [
+                            html.Button("Measure instability", id="plan-unsteady", className="plain"),
+                            html.Label(
+                                [
+                                    dcc.Input(
+                                        id=RUNS_OF, type="number", min=2, max=50, step=1, value=RUNS, debounce=True,
+                                        className="plan-runs",
+                                    ),
+                                    html.Span("trainings"),
+                                ]
+                            ),
+                        ],
+                        className="plan-set",
+                    ),
+                ],
+                className="menu-body",
+            ),
+        ],
+        className="menu",
+    )  # fmt: skip
+
+
+def _presets() -> html.Div:
     presets = [
         *((f"{share:.0%}", f"{share:.0%}", f"The lowest {share:.0%} of all units go") for share in PRESETS),
         ("dead", "dead units", "Units that score 0 go"),
@@ -42,58 +101,18 @@ def _tools() -> html.Div:
     ]
     return html.Div(
         [
+            html.Span("Remove", className="plan-word"),
             html.Div(
                 [
-                    html.Label(
-                        [html.Span("Score"), dcc.Dropdown(id=CRITERION, clearable=False, className="plan-choice")]
-                    ),
-                    html.Label(
-                        [
-                            html.Span("Scale"),
-                            dcc.Dropdown(
-                                id=SCALE, clearable=False, searchable=False, className="plan-choice wide",
-                                options=[{"value": name, "label": words} for name, words in SCALE_WORDS.items()],
-                            ),
-                        ]
-                    ),
-                    dcc.Checklist(id=LOG, options=[{"value": "log", "label": "log"}], value=[], className="plan-log"),
+                    html.Button(text, className="plain small", title=title, **{"data-preset": name})
+                    for name, text, title in presets
                 ],
-                className="plan-set",
+                className="plan-joined", role="group", **{"aria-label": "Presets of the threshold"},
             ),
-            html.Div(
-                [
-                    html.Span("Threshold", className="plan-word"),
-                    *(
-                        html.Button(text, className="plain small", title=title, **{"data-preset": name})
-                        for name, text, title in presets
-                    ),
-                    html.Button(
-                        "empty", id="plan-clear", className="plain small",
-                        title="Take everything out of the plan (undo brings it back)",
-                    ),
-                ],
-                className="plan-set", role="group", **{"aria-label": "Presets of the threshold"},
+            html.Button(
+                "Empty the plan", id="plan-clear", className="ghost small",
+                title="Take everything out of the plan (undo brings it back)",
             ),
-            html.Div(
-                [
-                    html.Button("Measure sensitivity", id="plan-measure", className="plain small"),
-                    html.Button(
-                        "Measure instability", id="plan-unsteady", className="plain small",
-                        title="How far the ranks of units spread over several short trainings",
-                    ),
-                    html.Label(
-                        [
-                            dcc.Input(
-                                id=RUNS_OF, type="number", min=2, max=50, step=1, value=RUNS, debounce=True,
-                                className="plan-runs",
-                            ),
-                            html.Span("runs"),
-                        ]
-                    ),
-                ],
-                className="plan-set",
-            ),
-            html.Div(id="plan-progress", className="plan-progress", role="status"),
         ],
         id="plan-tools", className="plan-tools",
     )  # fmt: skip
@@ -106,7 +125,7 @@ def _left() -> html.Div:
     ]
     return html.Div(
         [
-            html.H3("Left after the plan"),
+            html.H3("What is left"),
             parts.graph(
                 RADAR, label="Radar: shares of units, score, instability, parameters and MACs that are left",
                 config={"displayModeBar": False, "staticPlot": False},
@@ -177,7 +196,7 @@ def _circles() -> html.Div:
         [
             html.Div(
                 [
-                    html.H3("Plan"),
+                    html.H3("What goes"),
                     html.Button("SVG", id="plan-save", className="plain small", title="Save the plan as a picture"),
                     dcc.Download(id="plan-file"),
                 ],

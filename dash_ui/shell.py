@@ -12,7 +12,7 @@ from flask.wrappers import Response
 
 from dash_ui import ids
 from dash_ui.desk import Desk
-from dash_ui.page import MODEL, slot
+from dash_ui.page import DRAWER, FOLDS, MODEL, slot
 from dash_ui.state import LARGEST, Selection, from_query, opened
 from dash_ui.views import View
 from onnxprune.errors import StepNotFound
@@ -106,7 +106,7 @@ def _register_selection(app: Dash, desk: Desk) -> None:
 
 def _register_tabs(app: Dash, known: Sequence[View]) -> None:
     """Which views are seen is the browser's business; one that was not seen before is made here."""
-    first = {view.area: view.name for view in reversed(known) if view.area != "drawer"}
+    first = {view.area: view.name for view in reversed(known) if view.area not in (DRAWER, FOLDS)}
     late = [view for view in known if view.area != MODEL and first.get(view.area) != view.name]
     app.clientside_callback(
         ClientsideFunction("shell", "tabs"),

@@ -30,6 +30,7 @@ __all__ = ["Matrix", "Part", "Side", "matrices"]
 Array = NDArray[Any]
 GATES: Mapping[str, tuple[str, ...]] = {"LSTM": ("i", "o", "f", "c"), "GRU": ("z", "r", "h"), "RNN": ("h",)}
 PEEPHOLES = ("i", "o", "f")
+WHICH = {1: "W", 2: "R", 3: "B", 7: "P"}  # inputs of a recurrence that are weights
 DIRECTIONS = ("forward", "reverse")
 
 
@@ -108,7 +109,8 @@ class Side:
 class Matrix:
     """One constant as rows and columns. ``tensor``: its name in the graph; ``name``: in the model; ``op``: its reader.
 
-    ``split``: the stored shape with axes cut into parts; ``order``: those axes, rows first.
+    ``split``: the stored shape with axes cut into parts; ``order``: those axes, rows first. ``node``: name of
+    the reader.
     """
 
     tensor: str
@@ -119,6 +121,17 @@ class Matrix:
     order: tuple[int, ...]
     rows: Side
     columns: Side
+    node: str = ""
+
+    @property
+    def label(self) -> str:
+        """The name for a person: that of the reader, where an exporter numbered its constants."""
+        return self.node if self.node and "::" in self.name else self.name
+
+    @property
+    def cells(self) -> int:
+        """How many there are."""
+        return self.rows.size * self.columns.size
 
     def view(self, values: Array) -> Array:
         """Stored values as (rows, columns), a view where possible."""
@@ -170,7 +183,7 @@ def matrices(coupling: Coupling) -> dict[str, Matrix]:
         ):
             continue
         parts, rows = _parts(tuple(weight.shape), reader, layers.get(tensor), members.get(tensor, ()))
-        found[tensor] = _matrix(graph, tensor, reader[0].op, parts, rows, members.get(tensor, ()))
+        found[tensor] = _matrix(graph, tensor, reader, parts, rows, members.get(tensor, ()))
     return found
 
 
@@ -221,7 +234,12 @@ def _recurrence(shape: tuple[int, ...], op: str, place: int) -> tuple[list[Part]
 
 
 def _matrix(
-    graph: Graph, tensor: str, op: str, parts: list[Part], rows: list[int], members: Sequence[tuple[int, Member]]
+    graph: Graph,
+    tensor: str,
+    reader: tuple[Node, int],
+    parts: list[Part],
+    rows: list[int],
+    members: Sequence[tuple[int, Member]],
 ) -> Matrix:
     columns = [number for number in range(len(parts)) if number not in rows]
     sizes = [prod(parts[number].size for number in side) for side in (rows, columns)]
@@ -237,7 +255,11 @@ def _matrix(
         sides.append(Side(named, held.group, held.unit, held.block))
     name = graph.origin.get(tensor, tensor)
     split = tuple(part.size for part in parts)
-    return Matrix(tensor, graph.raw.get(name, name), op, shape, split, (*rows, *columns), *sides)
+    node, place = reader
+    called = f"{node.name} {WHICH.get(place, '')}".strip() if node.op in GATES else node.name
+    return Matrix(
+        tensor, graph.raw.get(name, name), node.op, shape, split, (*rows, *columns), sides[0], sides[1], called
+    )
 
 
 def _axes(parts: Sequence[Part], side: Sequence[int]) -> dict[int, Ints]:

@@ -134,6 +134,7 @@
     now.text = wanted;
     if (now.hits.length && step) now.match = (now.match + step + now.hits.length + (now.match < 0 && step < 0 ? 1 : 0)) % now.hits.length;
     const told = $("architecture-matches");
+    $("architecture-found").hidden = !wanted;
     if (told) told.textContent = !wanted ? "" : now.hits.length ? `${Math.max(now.match, 0) + 1} of ${now.hits.length}` : "no layer";
     if (now.hits.length) reveal(now.hits[Math.max(now.match, 0)]);
     if (now.hits.length && step) {
@@ -219,7 +220,7 @@
   }
 
   document.addEventListener("click", (event) => {
-    const button = event.target.closest ? event.target.closest(".architecture button") : null;
+    const button = event.target.closest ? event.target.closest(".panel-architecture .architecture-tools button, .architecture button") : null;
     if (!button) return;
     if (button.dataset.group) window.onnxprune.select({ group: button.dataset.group });
     else if (button.dataset.kind) { now.faded = now.faded === button.dataset.kind ? null : button.dataset.kind; fade(); }
@@ -235,9 +236,6 @@
     else if (button.id === "architecture-before") find(now.text, -1);
     else if (button.id === "architecture-after") find(now.text, 1);
   });
-  document.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && event.target.id === "architecture-find") find(event.target.value, event.shiftKey ? -1 : 1);
-  });
 
   window.dash_clientside = window.dash_clientside || {};
   window.dash_clientside.architecture = {
@@ -249,7 +247,7 @@
       return JSON.stringify(wanted) === JSON.stringify(before || null) ? no() : wanted;
     },
 
-    follow(places, live, selection, text, asked) {
+    follow(places, live, selection, asked) {
       const changed = (window.dash_clientside.callback_context.triggered || []).map((t) => t.prop_id.split(".")[0]);
       if (places && places !== now.places) {
         now.places = places;
@@ -265,8 +263,7 @@
       }
       now.live = live;
       now.selection = selection || {};
-      if (changed.includes("architecture-find")) find(text, 0);
-      else if (changed.includes("find") && asked) {
+      if (changed.includes("find") && asked) {
         const step = asked.next > now.next ? 1 : 0;
         now.next = asked.next || 0;
         find(asked.text, step);

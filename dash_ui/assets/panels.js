@@ -125,6 +125,7 @@
     const before = shared.maximised();
     if (before) before.classList.remove("maximised");
     const fresh = panel && panel !== before ? panel : null;
+    if (fresh && fresh.id === "panel-inspect") shared.unfold();
     if (fresh) fresh.classList.add("maximised");
     document.documentElement.classList.toggle("has-maximised", fresh !== null);
     for (const button of document.querySelectorAll(".maximise")) {

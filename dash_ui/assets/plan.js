@@ -4,6 +4,7 @@
 (() => {
   "use strict";
   const STEPS = 2000; // places of the slider
+  const ROOM = 46; // pixels between the texts of two marks
   const REMOVED = 1;
   const RESTORED = 2;
   const S = {
@@ -233,6 +234,7 @@
     mark.hidden = !shown || S.t === null;
     slider.disabled = !shown || S.units.readonly;
     if (!shown) return;
+    slider.closest(".plan-slider").classList.add("placed");
     slider.style.marginLeft = `${here.l - 8}px`;
     slider.style.width = `${here.w + 16}px`;
     const part = S.t === null ? 0 : here.part(S.t);
@@ -248,19 +250,32 @@
     marks(here);
   };
 
+  // Those whose text has room beside the others: what was measured first, then what is nearest to the threshold.
+  const spaced = (found, here) => {
+    const at = S.t === null ? 0 : here.part(S.t);
+    const place = (mark) => here.part(mark.x);
+    const rank = (mark) => (mark.kind === "measured" ? 0 : 10) + Math.abs(place(mark) - at);
+    const kept = [];
+    for (const mark of [...found].sort((a, b) => rank(a) - rank(b))) {
+      if (kept.every((other) => Math.abs(place(other) - place(mark)) * here.w > ROOM)) kept.push(mark);
+    }
+    return new Set(kept);
+  };
+
   // What was measured of plans at other thresholds, on the axis.
   const marks = (here) => {
     const row = $("plan-marks");
     row.style.marginLeft = `${here.l}px`;
     row.style.width = `${here.w}px`;
     const found = (S.draft && S.draft.marks) || [];
+    const shown = spaced(found, here);
     if (row.childElementCount !== found.length) row.replaceChildren(...found.map(() => document.createElement("span")));
     found.forEach((mark, k) => {
       const part = here.part(mark.x);
       const span = row.children[k];
       span.hidden = !(part >= 0 && part <= 1);
       span.style.left = `${part * here.w}px`;
-      span.className = `plan-mark ${mark.kind}`;
+      span.className = `plan-mark ${mark.kind}${shown.has(mark) ? "" : " close"}`;
       span.textContent = mark.text;
       span.title = mark.title;
     });

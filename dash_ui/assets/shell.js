@@ -72,6 +72,27 @@
     return openTabs(shared.selection && shared.selection.tab).drawer || null;
   };
 
+  // The inspection is open where the page is high enough, unless a person opened or folded it.
+  const CLOSED = "closed";
+  const HIGH = 1200; // pixels
+
+  function fold(words, buttons) {
+    const wanted = words.inspect;
+    const open = wanted === CLOSED ? undefined : buttons.find((button) => button.dataset.view === wanted);
+    return open || (wanted !== CLOSED && window.innerHeight >= HIGH ? buttons[0] : undefined);
+  }
+
+  function foldNow() {
+    const words = openTabs(new URLSearchParams(window.location.search).get("tab"));
+    const open = words.inspect ? words.inspect !== CLOSED : window.innerHeight >= HIGH;
+    document.documentElement.dataset.inspect = open ? "open" : "folded";
+  }
+
+  shared.unfold = function () {
+    const last = document.querySelector("#panel-inspect .tab");
+    if (document.documentElement.dataset.inspect === "folded" && last) shared.openTab("inspect", last.dataset.view);
+  };
+
   function showTabs(words) {
     const seen = [];
     const lists = new Map();
@@ -81,15 +102,27 @@
       lists.get(area).push(button);
     }
     for (const [area, buttons] of lists) {
-      const open = buttons.find((button) => button.dataset.view === words[area]) || buttons[0];
+      const folds = area === "inspect";
+      const open = folds
+        ? fold(words, buttons)
+        : buttons.find((button) => button.dataset.view === words[area]) || buttons[0];
+      if (folds) {
+        const now = open ? "open" : "folded";
+        if (document.documentElement.dataset.inspect !== now) {
+          document.documentElement.dataset.inspect = now;
+          window.dispatchEvent(new Event("resize"));
+        }
+        const button = document.querySelector("#panel-inspect .fold");
+        if (button) button.setAttribute("aria-expanded", open ? "true" : "false");
+      }
       for (const button of buttons) {
         const is = button === open;
         button.setAttribute("aria-selected", is ? "true" : "false");
-        button.tabIndex = is ? 0 : -1;
+        button.tabIndex = is || (!open && button === buttons[0]) ? 0 : -1;
         const slot = document.getElementById("slot-" + button.dataset.view);
         if (slot) slot.hidden = !is;
       }
-      seen.push(open.dataset.view);
+      if (open) seen.push(open.dataset.view);
     }
     for (const drawer of document.querySelectorAll(".drawer")) {
       const open = drawer.dataset.view === words.drawer;
@@ -111,7 +144,15 @@
 
   document.addEventListener("click", function (event) {
     const tab = event.target.closest(".tab");
-    if (tab) return shared.openTab(tab.dataset.area, tab.dataset.view);
+    if (tab) {
+      const again = tab.dataset.area === "inspect" && tab.getAttribute("aria-selected") === "true";
+      return shared.openTab(tab.dataset.area, again ? CLOSED : tab.dataset.view);
+    }
+    if (event.target.closest(".fold")) {
+      return document.documentElement.dataset.inspect === "folded" ? shared.unfold() : shared.openTab("inspect", CLOSED);
+    }
+    const menu = event.target.closest("details.menu");
+    for (const open of document.querySelectorAll("details.menu[open]")) if (open !== menu) open.open = false;
     const opener = event.target.closest(".opens-drawer");
     if (opener) {
       const view = opener.dataset.view;
@@ -135,6 +176,16 @@
     next.focus();
     next.click();
   });
+
+  document.addEventListener("keydown", function (event) {
+    const menu = event.key === "Escape" && document.querySelector("details.menu[open]");
+    if (!menu) return;
+    menu.open = false;
+    menu.querySelector("summary").focus();
+    event.preventDefault();
+  }, true);
+
+  foldNow();
 
   // -- messages ------------------------------------------------------------------------------------------------------
 
@@ -187,13 +238,13 @@
     if (!of) return ["", ""];
     const counted = live && live.gone ? Object.values(live.gone).reduce((a, b) => a + b, 0) : null;
     const gone = counted === null ? (estimate && estimate.units) || 0 : counted;
-    if (!gone) return ["Nothing is to go", number(of) + " units"];
+    if (!gone) return ["Nothing to remove yet", number(of) + " units"];
     const first = number(gone) + " of " + number(of) + " units";
     if (!estimate || estimate.units !== gone) return [first, "estimating …"];
     const words = [];
-    if (Number.isFinite(estimate.macs_left)) words.push(share(estimate.macs_left) + " MACs estimated");
+    if (Number.isFinite(estimate.macs_left)) words.push(share(estimate.macs_left) + " MACs est.");
     if (Number.isFinite(estimate.accuracy))
-      words.push((100 * estimate.accuracy).toFixed(1) + "% accuracy " + (estimate.accuracy_kind || ""));
+      words.push((100 * estimate.accuracy).toFixed(1) + "% accuracy" + (estimate.accuracy_kind === "measured" ? "" : " est."));
     return [first, words.join(", ")];
   };
 

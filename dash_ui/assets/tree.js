@@ -187,7 +187,7 @@
   };
   const figure = (value, info) => {
     if (value === null) return "-";
-    return info.percent ? `${(100 * value).toFixed(1)} %` : `${Number(value.toPrecision(4))}${info.unit ? " " + info.unit : ""}`;
+    return info.percent ? `${(100 * value).toFixed(1)}%` : `${Number(value.toPrecision(4))}${info.unit ? " " + info.unit : ""}`;
   };
 
   function estimator(stored) {
@@ -234,8 +234,8 @@
     set("units", `${now.units.toLocaleString("en")} ${info.noun}`);
     set("value", found.value === null ? "not known here" : `about ${figure(found.value, info)}`);
     set("band", found.low === null || found.high === null ? "-" : `${figure(found.low, info)} to ${figure(found.high, info)}`);
-    set("parameters", found.parameters === null ? "-" : `${short(found.parameters)} (${(100 * found.parameters / root.parameters).toFixed(0)} %)`);
-    set("macs", found.macs === null ? "-" : `${short(found.macs)} (${(100 * found.macs / root.macs).toFixed(0)} %)`);
+    set("parameters", found.parameters === null ? "-" : `${short(found.parameters)} (${(100 * found.parameters / root.parameters).toFixed(0)}%)`);
+    set("macs", found.macs === null ? "-" : `${short(found.macs)} (${(100 * found.macs / root.macs).toFixed(0)}%)`);
     const go = document.getElementById("tree-estimator-go");
     go.textContent = `Prune to ${now.units.toLocaleString("en")}`;
     go.disabled = !(now.units < info.units);

@@ -6,7 +6,7 @@ and heads have no width, so that a brush over one simply covers cells on both si
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, isfinite
 from typing import Any
@@ -51,21 +51,21 @@ def area_of(event: Mapping[str, Any], shape: tuple[int, int]) -> Area | None:
     height, width = shape
     if "click" in event:
         at = event["click"]
-        return _box(_touched(at["y"], at["y"], height, point=True), _touched(at["x"], at["x"], width, point=True))
+        return _box(_touched([at["y"]] * 2, height, point=True), _touched([at["x"]] * 2, width, point=True))
     if "range" in event:
         across = event["range"]
-        return _box(_touched(*across["y"], height), _touched(*across["x"], width))
+        return _box(_touched(across["y"], height), _touched(across["x"], width))
     if "rows" in event:
-        return _box(_touched(*event["rows"], height, point=True), (0, width))
+        return _box(_touched(event["rows"], height, point=True), (0, width))
     if "columns" in event:
-        return _box((0, height), _touched(*event["columns"], width, point=True))
+        return _box((0, height), _touched(event["columns"], width, point=True))
     points = event.get("lassoPoints", {"x": [], "y": []})
     return _lasso(np.array(points["x"], np.float64), np.array(points["y"], np.float64), shape)
 
 
-def _touched(one: float, other: float, size: int, *, point: bool = False) -> tuple[int, int]:
+def _touched(places: Sequence[float], size: int, *, point: bool = False) -> tuple[int, int]:
     """First cell and the one behind the last between two places; nothing where they are one, but for a ``point``."""
-    low, high = sorted((float(one), float(other)))
+    low, high = min(map(float, places)), max(map(float, places))
     if not (isfinite(low) and isfinite(high)):
         return 0, 0
     first = floor(low + 0.5)

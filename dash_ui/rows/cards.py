@@ -11,7 +11,7 @@ from onnxprune.evaluate import better, delta, kind_of, measured
 __all__ = ["card_rows", "drawing", "shown_nodes"]
 
 FIGURES = ("loss", "parameters", "nonzero", "macs", "file_bytes")
-LEAST = 0.0005  # of a cost: a smaller change would read as 0.0 %
+LEAST = 0.0005  # of a cost: a smaller change would read as 0.0%
 BOXES = 28  # layers that are drawn; neighbours share a box where there are more
 
 
@@ -90,7 +90,7 @@ def _figure(name: str, node: Node, parent: Node | None, baseline: Node | None) -
 
 
 def _change(name: str, before: Node | None, after: Node) -> dict[str, str] | None:
-    """``text``: "-1.20 points" or "-35.0 %"; ``is``: "better", "worse" or "same"."""
+    """``text``: "-1.20 points" or "-35.0%"; ``is``: "better", "worse" or "same"."""
     if before is None or name not in before.metrics:
         return None
     kind = kind_of(name)
@@ -100,7 +100,7 @@ def _change(name: str, before: Node | None, after: Node) -> dict[str, str] | Non
         return {"text": "same" if kind is not None else f"{new - old:+.4g}", "is": "same", "arrow": "="}
     a, b = measured(name, old), measured(name, new)
     verdict = "better" if better(b, a) else "worse" if better(a, b) else "same"
-    text = f"{(new - old) / old:+.1%}".replace("%", " %") if whole else delta(a, b)
+    text = f"{(new - old) / old:+.1%}" if whole else delta(a, b)
     return {"text": text, "is": verdict, "arrow": "▲" if new > old else "▼"}
 
 

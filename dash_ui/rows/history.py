@@ -266,14 +266,14 @@ def label_of(name: str) -> str:
 
 
 def shown(name: str, value: float | None) -> str:
-    """A metric as a person reads it: "98.20 %", "1.25 M", "480 kB"; a dash where it was not measured."""
+    """A metric as a person reads it: "98.20%", "1.25 M", "480 kB"; a dash where it was not measured."""
     if value is None:
         return "-"
     if name.endswith("_bytes"):
         return number_words(value, "B")
     if name in ("parameters", "nonzero", "macs"):
         return number_words(value)
-    return str(measured(name, value)).replace("%", " %") if kind_of(name) is not None else f"{value:.4g}"
+    return str(measured(name, value)) if kind_of(name) is not None else f"{value:.4g}"
 
 
 def number_words(value: float, unit: str = "") -> str:

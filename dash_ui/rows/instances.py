@@ -20,7 +20,6 @@ from onnxprune.explain.sheet import levels_of, png, png_coloured, tiled
 from onnxprune.model import Model
 from onnxprune.values import Ints
 from onnxprune.workspace.evaluations import Documents
-from onnxprune.workspace.values import Step
 from onnxprune.workspace.workspace import Workspace
 
 __all__ = [
@@ -33,7 +32,7 @@ MEAN_OF = 64  # instances that a mean is taken over at most
 MACS = 2e10  # and so many multiplications; a model that takes more than that for a few of them is shown fewer
 FEWEST = 4
 FEATURES = 64  # of a table row, shown one by one
-LISTED = 6  # classes
+LISTED = 5  # classes
 PLACES = 96  # of a sequence across and down
 PLANE = 2  # axes of one instance of a sequence
 GREY = [(k, k, k) for k in range(256)]
@@ -129,7 +128,7 @@ def move(now: int, action: str, total: int, among: Ints | None = None, seed: int
 
 
 def mean_rows(source: Source, cls: int | None, macs: float | None) -> tuple[int, ...]:
-    """At most MEAN_OF instances, evenly over all of them or over those of a class; fewer of a model of many ``macs``."""
+    """At most MEAN_OF instances, evenly over all or over those of a class; fewer for a model of many ``macs``."""
     rows = np.arange(len(source)) if cls is None or source.labels is None else np.flatnonzero(source.labels == cls)
     most = MEAN_OF if not macs else int(np.clip(MACS / macs, FEWEST, MEAN_OF))
     if rows.size > most:
@@ -207,17 +206,16 @@ class Effect:
     more: int = 0
 
 
-def effect_of(source: Source, chosen: Chosen, found: Mapping[str, Outcome | None]) -> Effect:
-    """``found``: "before", "after", "draft" -> what came out of that model for the chosen instances."""
-    there = {word: out for word, out in found.items() if out is not None}
+def effect_of(source: Source, chosen: Chosen, outcomes: Mapping[str, Outcome | None]) -> Effect:
+    """``outcomes``: "before", "after", "draft" -> what came out of that model for the chosen instances."""
+    there = {word: out for word, out in outcomes.items() if out is not None}
     values = {word: out.values.mean(0) for word, out in there.items() if out.values is not None}
     probable = bool(there) and all(out.probable for out in there.values())
     labels = None if source.labels is None else source.labels[list(chosen.rows)]
     right: dict[str, float] = {}
     if probable and labels is not None:
-        right = {
-            word: float((out.values.argmax(1) == labels).mean()) for word, out in there.items() if out.values is not None
-        }
+        vectors = {word: out.values for word, out in there.items() if out.values is not None}
+        right = {word: float((found.argmax(1) == labels).mean()) for word, found in vectors.items()}
     label = None if labels is None or chosen.mean or not probable else int(labels[0])
     rows, more = _rows(source, values, label, probable=probable)
     return Effect(probable, rows, _moved(there), right, more)

@@ -81,7 +81,7 @@ def sides(
     after = _side(desk, workspace, source, chosen, workspace.steps.get(number), group)
     if after is None:
         raise OptionError(f"step {number} has no group {group!r}", "Choose another layer in the drawing above.")
-    word, scores = _scores(desk, workspace, after, criterion)
+    word, scores = _scores(desk, workspace, after, criterion, source.path)
     if other is None:
         return Sides(after, None, None, "an original, with nothing before it", word, scores)
     before = _side(desk, workspace, source, chosen, workspace.steps.get(other), group)
@@ -107,9 +107,11 @@ def _side(desk: Desk, workspace: Workspace, source: Source, chosen: Chosen, step
     return Side(step, view.coupling.groups[view.coupling.by_name[group]], found, values, form, notes)
 
 
-def _scores(desk: Desk, workspace: Workspace, after: Side, criterion: str | None) -> tuple[str, Floats | None]:
-    name = criterion or first_choice(workspace, after.step.number, None)[0]
-    options = options_of(workspace, after.step.number, name, None)
+def _scores(
+    desk: Desk, workspace: Workspace, after: Side, criterion: str | None, data: str
+) -> tuple[str, Floats | None]:
+    name = criterion or first_choice(workspace, after.step.number, data)[0]
+    options = options_of(workspace, after.step.number, name, data)
     try:
         found = source_of(desk, workspace, after.step)({"criterion": name, "scores": options})
     except (NotMeasured, OptionError):
@@ -128,7 +130,7 @@ def _change(before: Side, after: Side, match: Match) -> Floats:
 
 
 def shaped(found: FeatureMaps) -> tuple[str, Array, tuple[str, ...]]:
-    """"pictures", "lines" or "bars", the maps of the first instance in that shape, and what a person should know."""
+    """ "pictures", "lines" or "bars", the maps of the first instance in that shape, and what a person should know."""
     values, kind = found.values[0], found.layer.kind
     units, rest = values.shape[0], values.shape[1:]
     notes = []

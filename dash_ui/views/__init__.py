@@ -26,6 +26,7 @@ class View:
     """``name``: prefix of its ids, and its word in the address. ``title``: on its tab. ``area``: one of AREAS.
 
     ``layout``: its components, made once. ``register``: adds its callbacks to the app. ``order``: place among the tabs.
+    ``tools``: what stands in the head of its panel beside the title, where the area is the model's.
     """
 
     name: str
@@ -34,3 +35,4 @@ class View:
     layout: Callable[[], Component]
     register: Callable[[Dash, Desk], None]
     order: int = 0
+    tools: Callable[[], Component] | None = None

@@ -31,7 +31,7 @@ LARGER = (2.0, 1.6, 1.3)
 
 
 def layout() -> Component:
-    """Tools, the drawing, the legend, the groups as buttons, and a line about the selected one."""
+    """The drawing, its legend, and a line about the selected group."""
     stores = [
         dcc.Store(id=FOCUS), dcc.Store(id=SIZE), dcc.Store(id=PLACES), dcc.Store(id=OPEN, data=[]),
         dcc.Store(id="architecture-state"), dcc.Download(id="architecture-file"),
@@ -39,7 +39,7 @@ def layout() -> Component:
     return html.Div(
         [
             *stores,
-            _tools(),
+            _found(),
             html.Div(id="architecture-empty"),
             html.Div(
                 html.Div(
@@ -53,23 +53,26 @@ def layout() -> Component:
                 id="architecture-scroll", className="architecture-scroll", tabIndex=0,
             ),
             html.Div(id=LEGEND, className="architecture-legend"),
-            html.Div(id="architecture-row", children=_walk(), className="architecture-row"),
             html.Div(id=NOTE, className="architecture-note", role="status"),
         ],
         className="architecture keeps-dblclick",
     )  # fmt: skip
 
 
-def _tools() -> html.Div:
-    search = [
-        html.Div(
-            dcc.Input(id="architecture-find", type="search", placeholder="find a layer", className="architecture-find"),
-            className="architecture-field",
-        ),
-        _button("‹", "Previous match", id="architecture-before"),
-        _button("›", "Next match (Enter)", id="architecture-after"),
-        html.Span("", id="architecture-matches", className="architecture-word", role="status"),
-    ]  # fmt: skip
+def _found() -> html.Div:
+    """Where one is among the layers that the top bar was asked for; hidden while it was asked for none."""
+    return html.Div(
+        [
+            html.Span("", id="architecture-matches", className="architecture-word", role="status"),
+            _button("‹", "Previous match", id="architecture-before"),
+            _button("›", "Next match (Enter)", id="architecture-after"),
+        ],
+        id="architecture-found", className="architecture-found", hidden=True,
+    )  # fmt: skip
+
+
+def tools() -> Component:
+    """In the head of the panel: what the colours mean, the groups as buttons, the size, the picture as a file."""
     sizes = [
         _button(text, title, **{"data-zoom": how})
         for how, text, title in (
@@ -92,7 +95,7 @@ def _tools() -> html.Div:
     return html.Div(
         [
             colour,
-            html.Div(search, className="architecture-set", role="search"),
+            html.Div(id="architecture-row", children=_walk(), className="architecture-row"),
             html.Div([*sizes, save], className="architecture-set end", role="group", **{"aria-label": "Size"}),
         ],
         className="architecture-tools",
@@ -131,7 +134,6 @@ def _register_browser(app: Dash) -> None:
         Input(PLACES, "data"),
         Input(ids.LIVE, "data"),
         Input(ids.SELECTION, "data"),
-        Input("architecture-find", "value"),
         Input(ids.FIND, "data"),
     )
 
@@ -322,4 +324,4 @@ def _register_words(app: Dash, desk: Desk) -> None:
         return [html.B(now.group), f" · {drawn['units'][now.group]:,} {found.kind} · {found.words}"]
 
 
-VIEW = View("architecture", "Architecture", "model", layout, register, order=0)
+VIEW = View("architecture", "Architecture", "model", layout, register, order=0, tools=tools)

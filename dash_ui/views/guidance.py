@@ -93,6 +93,7 @@ def _button(verb: str, place: int, label: str, title: str) -> html.Button:
 
 def register(app: Dash, desk: Desk) -> None:
     """Add the callbacks."""
+    _register_ahead(app, desk)
 
     @app.callback(
         Output("guidance-list", "children"),
@@ -155,6 +156,8 @@ def register(app: Dash, desk: Desk) -> None:
             Jobs(workspace.database).start_worker(workspace.folder)
         return {"kind": "info", "text": f"{len(jobs)} jobs are queued.", "hint": "Suggestions come as they are done."}
 
+
+def _register_ahead(app: Dash, desk: Desk) -> None:
     @app.callback(Output("guidance-ahead", "value"), Input("slot-guidance", "children"))
     def known(_: Any) -> list[str]:
         with desk.workspace() as workspace:

@@ -36,6 +36,7 @@ from dash_ui.plan_layout import (
     SHOWN,
     UNITS,
     layout,
+    tools,
 )
 from dash_ui.rows.draft import SHOWN_BY, browser_units, draft_of, estimate, marks, payload
 from dash_ui.rows.units import SENSITIVITY, Units, choices, first_choice, options_of, units_of
@@ -381,4 +382,4 @@ def _job(job: Job) -> html.Span:
     return html.Span([f"{what}: {job.stage} ", bar, f" {job.done:,} of {job.total:,}"])
 
 
-VIEW = View("plan", "Plan", "model", layout, register, order=10)
+VIEW = View("plan", "Plan", "model", layout, register, order=10, tools=tools)

@@ -19,8 +19,10 @@ from dash_ui.rows.queue import queue, words_of
 from dash_ui.state import Selection
 from dash_ui.tree_parts import WANTED
 from dash_ui.views import View
+from onnxprune.automatic.amount import removal_options
 from onnxprune.cost import CostModel
-from onnxprune.errors import OnnxPruneError
+from onnxprune.errors import OnnxPruneError, OptionError
+from onnxprune.values import Coupling
 from onnxprune.workspace.job import Job
 from onnxprune.workspace.recording import command_of
 
@@ -323,21 +325,28 @@ def _register_actions(app: Dash, desk: Desk) -> None:
     def prune_to(wanted: dict[str, Any] | None, options: Any, selection: dict[str, Any] | None) -> Any:
         if not wanted or not wanted.get("asked"):
             return no_update
-        chosen = pruned_to(wanted, (options or {}).get("prune"))
+        with desk.workspace() as workspace:
+            _, coupling = desk.analysis(workspace, workspace.steps.get(int(wanted["step"])))
+        chosen = pruned_to(wanted, (options or {}).get("prune"), coupling)
         return queued(queue(desk, "prune", int(wanted["step"]), chosen, data=Selection.of(selection).data))
 
 
-def pruned_to(wanted: Mapping[str, Any], options: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The options of a pruning to a number of units: those that are set, with this share of the units."""
-    amounts = ("ratio", "group_ratios", "preset", "preset_step", "pattern", "min")
+def pruned_to(wanted: Mapping[str, Any], options: Mapping[str, Any] | None, coupling: Coupling) -> dict[str, Any]:
+    """The options of a pruning to a number of units: those that are set, and amounts by which exactly so many go."""
+    amounts = ("ratio", "group_ratios", "preset", "preset_step", "pattern", "min", "round_to")
     given = {
         name: value
         for name, value in (options or usual("prune")).items()
         if name not in amounts and not name.startswith("target_")
     }
-    if given.get("distribution") == "knapsack":  # it weighs against a target
+    if given.get("distribution") in ("knapsack", "preset"):  # they need a target, or know their own ratios
         del given["distribution"]
-    return {**given, "ratio": float(wanted["ratio"])}
+    found = removal_options(coupling, int(wanted["of"]) - int(wanted["units"]), given)
+    if not found:
+        raise OptionError("no unit of this step can go", "Leave fewer groups alone.")
+    if "group_ratios" in found:
+        given.pop("distribution", None)
+    return {**given, "round_to": 1, **found}
 
 
 def usual(action: str) -> dict[str, Any]:

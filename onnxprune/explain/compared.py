@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.data import Dataset
+from onnxprune.errors import DataError
 from onnxprune.explain.instances import chosen_rows
 from onnxprune.explain.layers import Layer, View
 from onnxprune.explain.maps import FeatureMaps, UnitStatistics, feature_maps
@@ -51,18 +52,21 @@ def mean_maps(
     Raises what `feature_maps` does; DataError where instances differ in size.
     """
     numbers = chosen_rows(data, rows)
-    total: Array | None = None
+    total: Array = np.zeros(())
     parts: list[tuple[int, UnitStatistics]] = []
-    found = None
     for start in range(0, len(numbers), PART):
         part = numbers[start : start + PART]
         found = feature_maps(view, data, layer, rows=part, provider=provider, threads=threads)
         values = found.values.sum(0, dtype=np.float64)
-        total = values if total is None else total + values
+        if start and values.shape != total.shape:
+            raise DataError(
+                f"instances {part[0]} and following have maps of another size than those before",
+                "A mean takes instances of equal size: look at one at a time.",
+            )
+        total = total + values
         parts.append((len(part), found.statistics))
         if progress:
             progress("running the model", start + len(part), len(numbers))
-    assert found is not None and total is not None  # `chosen_rows` gives at least one
     mean = (total / len(numbers)).astype(found.values.dtype)[None]
     return replace(found, rows=numbers, values=mean, statistics=_together(parts))
 

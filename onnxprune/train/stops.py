@@ -23,6 +23,7 @@ TIME, CANCELLED, DIVERGED = "time limit", "cancelled", "diverged"
 SMOOTH = 0.98  # of the average that divergence is judged by: about fifty steps
 TIMES = 10.0  # times the best smoothed loss
 SHARE = 0.5  # of the first loss: below that a loss is not called diverged, since small losses jump
+LEAST = 1.0  # nor below this: what knows its training data by heart begins at almost nothing
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def _stands_still(history: History, share: float, patience: int) -> bool:
 class Watch:
     """Looks for divergence: a loss that is no number, or whose running average is far above its best.
 
-    Far: more than ten times the best, and more than half of the first loss.
+    Far: more than ten times the best, more than half of the first loss, and more than 1.
     """
 
     first: float = math.nan
@@ -125,7 +126,7 @@ class Watch:
         """Whether to stop; also where the average is no number."""
         if not self.weight:
             return False
-        return not math.isfinite(self.average) or self.average > max(TIMES * self.best, SHARE * self.first)
+        return not math.isfinite(self.average) or self.average > max(TIMES * self.best, SHARE * self.first, LEAST)
 
     def as_dict(self) -> dict[str, float | None]:
         """For JSON, which has no infinity."""

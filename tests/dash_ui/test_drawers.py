@@ -213,11 +213,19 @@ def test_command_lines(desk: Desk) -> None:
         assert commands(workspace.steps.path(1)) == "onnxprune ws open"
 
 
-def test_what_the_estimator_asks_for_takes_the_place_of_other_amounts() -> None:
-    wanted = {"step": 1, "units": 30, "of": 120, "ratio": 0.75, "asked": 1}
-    set_before = {"criterion": "l1", "target_macs": 0.5, "distribution": "knapsack", "skip": ["a"]}
-    assert pruned_to(wanted, set_before) == {"criterion": "l1", "skip": ["a"], "ratio": 0.75}
-    assert pruned_to(wanted, None)["ratio"] == 0.75
+def test_what_the_estimator_asks_for_takes_the_place_of_other_amounts(desk: Desk) -> None:
+    with desk.workspace() as workspace:
+        _, coupling = desk.analysis(workspace, workspace.steps.get(1))
+    wanted = {"step": 1, "units": 121, "of": 168, "ratio": 47 / 168, "asked": 1}
+    set_before = {"criterion": "l1", "target_macs": 0.5, "distribution": "knapsack", "skip": ["conv1"], "ratio": 0.5}
+    found = pruned_to(wanted, set_before, coupling)
+    assert set(found) == {"criterion", "skip", "round_to", "group_ratios"}
+    assert set(found["group_ratios"]) == {"conv2", "conv3", "conv4"}
+    with desk.workspace() as workspace:
+        made = ACTIONS["prune"](workspace, 1, found, lambda *_: None, lambda: False)
+        assert made.metrics["units"] == 121
+    scattered = pruned_to(wanted, {"distribution": "global", "criterion": "l2"}, coupling)
+    assert scattered == {"distribution": "global", "criterion": "l2", "round_to": 1, "ratio": 47 / 168}
 
 
 @pytest.mark.parametrize("action", ["prune", "fine-tune", "auto"])

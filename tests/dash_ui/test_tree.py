@@ -115,7 +115,7 @@ def test_a_metric_that_should_be_low_fills_its_bar_where_it_is_as_low_as_the_ori
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("accuracy", 0.9822, "98.22 %"), ("parameters", 1.25e6, "1.25 M"), ("file_bytes", 480_000.0, "480 kB"),
+        ("accuracy", 0.9822, "98.22%"), ("parameters", 1.25e6, "1.25 M"), ("file_bytes", 480_000.0, "480 kB"),
         ("loss", 0.5, "0.5000 nats"), ("accuracy", None, "-"), ("own", 0.12345, "0.1235"),
     ],
 )  # fmt: skip
@@ -220,7 +220,7 @@ def test_edges_are_told_apart_without_colours(desk: Desk) -> None:
 
 def test_hovering_tells_size_cost_metrics_and_time(desk: Desk) -> None:
     text = draw(tree(desk), LIGHT).data[TRACES.index("boxes")].hovertext[2]
-    for words in ("#3 fine-tune", "84 of 168 filters left", "accuracy 98.50 %", "size in storage 100 kB", "MACs 500 k",
+    for words in ("#3 fine-tune", "84 of 168 filters left", "accuracy 98.50%", "size in storage 100 kB", "MACs 500 k",
                   "parameters 20 k", "fine-tuning converged", "took 1.5 s"):  # fmt: skip
         assert words in text
 

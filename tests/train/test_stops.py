@@ -93,6 +93,10 @@ class TestWatch:
         rng = np.random.default_rng(0)
         assert not self.fed([2.3, *rng.exponential(0.002, 500), 0.2, *rng.exponential(0.002, 100)]).diverged
 
+    def test_a_model_that_knew_its_data_by_heart_may_learn_anew(self) -> None:
+        assert not self.fed([5e-6] * 50 + [5e-3] * 50 + [0.3] * 20).diverged
+        assert self.fed([5e-6] * 50 + [9.0] * 50).diverged
+
     def test_a_normal_training(self) -> None:
         assert not self.fed([2.3 * 0.99**k + 0.1 * (k % 3) for k in range(500)]).diverged
 

@@ -74,16 +74,16 @@ def test_the_red_part_follows_the_threshold(page: Page, open_page: Open, demo: P
 
 def test_finding_a_layer(page: Page, open_page: Open, demo: Path) -> None:
     ready(page, open_page, demo)
-    page.fill("#architecture-find", "conv")
+    page.fill("#find-text", "conv")
     expect(page.locator("#architecture-matches")).to_have_text("1 of 4")
     until(page, f"{lines('found')} === 4")
-    page.press("#architecture-find", "Enter")
-    page.press("#architecture-find", "Enter")
+    page.press("#find-text", "Enter")
+    page.press("#find-text", "Enter")
     expect(page.locator("#architecture-matches")).to_have_text("2 of 4")
     expect(page.locator("#architecture-groups [aria-pressed=true]")).to_have_text("conv2")
-    page.fill("#architecture-find", "nothing like it")
+    page.fill("#find-text", "nothing like it")
     expect(page.locator("#architecture-matches")).to_have_text("no layer")
-    page.fill("#architecture-find", "")
+    page.fill("#find-text", "")
     until(page, f"{lines('found')} === 0")
 
 

@@ -311,7 +311,7 @@ def test_the_plan_in_words(page: Page, open_page: Open, small: Path, views: list
     page.locator("#button-plan").click()
     expect(page.locator("#top-summary")).to_have_text("4 of 1,224 unitsestimating …")
     page.locator("#button-plan").click()
-    expect(page.locator("#top-summary")).to_have_text("4 of 1,224 units−48% MACs estimated")
+    expect(page.locator("#top-summary")).to_have_text("4 of 1,224 units−48% MACs est.")
 
 
 def test_keys(page: Page, open_page: Open, small: Path, views: list[View], shot: Shot) -> None:

@@ -1,0 +1,197 @@
+"""Masks as pictures: any part of a matrix of any size as a PNG of at most SIZE pixels a side.
+
+Up to SIZE cells a side every cell is drawn by itself, as a block of pixels. Beyond that a pixel stands for a block of
+cells: its colour is that of the weight with the largest magnitude there, and a pixel with even one removed weight is
+red, the stronger the larger the share.
+
+Red alone tells nothing: what a threshold or an earlier step took is hatched, what was brushed by hand is a darker,
+dotted ground with an outline.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dash_ui.rows.mask import HAND, SINGLE, Codes, Floats
+from dash_ui.theme import Theme
+
+__all__ = ["SIZE", "Sample", "Window", "painted", "png", "sample"]
+
+SIZE = 800
+LARGEST_BLOCK = 24  # pixels of a cell, at most
+STEPS = 101  # colours of values, below and above zero
+AUTO_LINE, AUTO_GROUND, HAND_DOT, HAND_GROUND, OUTLINE, LINE, NAN = range(2 * STEPS, 2 * STEPS + 7)
+SHARES = 2 * STEPS + 10  # the first of 8 colours of a share that is gone
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Rows and columns, the second of each pair left out."""
+
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+    @classmethod
+    def of(cls, shape: tuple[int, int], y: Any = None, x: Any = None) -> Window:
+        """All cells that a stretch of the axes shows a part of; all where it shows none."""
+        return cls(_stretch(y, shape[0]), _stretch(x, shape[1]))
+
+
+def _stretch(places: Any, size: int) -> tuple[int, int]:
+    if places is None:
+        return 0, size
+    low, high = sorted(float(place) for place in places)
+    first, behind = max(int(np.floor(low + 0.5)), 0), min(ceil(high + 0.5), size)
+    return (first, behind) if first < behind else (0, size)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Blocks of ``high`` x ``wide`` cells. ``values``: of the largest magnitude; ``gone``, ``by_hand``: shares 0..1."""
+
+    window: Window
+    high: int
+    wide: int
+    values: Floats
+    gone: Floats
+    by_hand: Floats
+
+    @property
+    def exact(self) -> bool:
+        return self.high == self.wide == 1
+
+
+def sample(values: Floats, codes: Codes, window: Window, size: int = SIZE) -> Sample:
+    """Cut a window out, and reduce it where it is larger than ``size`` a side."""
+    part = slice(*window.rows), slice(*window.columns)
+    cut, code = values[part], codes[part]
+    high, wide = ceil(cut.shape[0] / size), ceil(cut.shape[1] / size)
+    if high == wide == 1:
+        hand = (code & (HAND | SINGLE)) != 0
+        return Sample(window, 1, 1, cut, (code != 0).astype(np.float32), hand.astype(np.float32))
+    turned = cut.strides[0] < cut.strides[1]
+    if turned:
+        cut, code, high, wide = cut.T, code.T, wide, high
+    low, top = _reduced(np.minimum, cut, high, wide), _reduced(np.maximum, cut, high, wide)
+    found = [np.where(-low > top, low, top), _share(code != 0, high, wide)]
+    found.append(_share((code & (HAND | SINGLE)) != 0, high, wide) if found[1].any() else found[1])
+    if turned:
+        found, high, wide = [one.T for one in found], wide, high
+    return Sample(window, high, wide, *found)
+
+
+def _reduced(reduce: np.ufunc, values: NDArray[Any], high: int, wide: int, **more: Any) -> NDArray[Any]:
+    """The long way first: rows are added to each other in one go, and only what is left column by column."""
+    down = reduce.reduceat(values, np.arange(0, values.shape[0], high), axis=0, **more) if high > 1 else values
+    if wide == 1:
+        return np.asarray(down)
+    return np.asarray(reduce.reduceat(down, np.arange(0, values.shape[1], wide), axis=1, **more))
+
+
+def _share(taken: NDArray[np.bool_], high: int, wide: int) -> Floats:
+    if not taken.any():
+        return np.zeros((ceil(taken.shape[0] / high), ceil(taken.shape[1] / wide)), np.float32)
+    many = _reduced(np.add, taken.view(np.uint8), high, wide, dtype=np.uint32)
+    heights = np.diff(np.append(np.arange(0, taken.shape[0], high), taken.shape[0]))
+    widths = np.diff(np.append(np.arange(0, taken.shape[1], wide), taken.shape[1]))
+    return np.asarray(many / (heights[:, None] * widths), np.float32)
+
+
+def painted(found: Sample, scale: float, lines: tuple[Any, Any] = ((), ())) -> Pixels:
+    """Numbers of colours, one for each pixel. ``lines``: rows and columns before which a thin line stands."""
+    height, width = found.values.shape
+    high, wide = _block(height), _block(width)
+    level = np.clip(np.nan_to_num(found.values, nan=0.0) / (scale or 1.0), -1, 1)
+    colour: Pixels = np.rint((level + 1) * (STEPS - 1)).astype(np.uint8)
+    colour[np.isnan(found.values)] = NAN
+    ground: Pixels = colour.repeat(high, axis=0).repeat(wide, axis=1)
+    if found.gone.any():
+        _gone(ground, found, high, wide)
+    for axis, (places, block, start, each) in enumerate(
+        ((lines[0], high, found.window.rows[0], found.high), (lines[1], wide, found.window.columns[0], found.wide))
+    ):
+        at = (np.asarray(places, np.int64) - start) // each * block
+        at = at[(at > 0) & (at < ground.shape[axis])]
+        if at.size and at.size * 6 <= ground.shape[axis]:
+            ground[(at, slice(None)) if axis == 0 else (slice(None), at)] = LINE
+    return ground
+
+
+def _block(cells: int) -> int:
+    return max(1, min(LARGEST_BLOCK, SIZE // max(cells, 1)))
+
+
+def _gone(ground: Pixels, found: Sample, high: int, wide: int) -> None:
+    """Paint what is gone over the values."""
+    gone = found.gone.repeat(high, axis=0).repeat(wide, axis=1)
+    hand = found.by_hand.repeat(high, axis=0).repeat(wide, axis=1) > 0
+    y, x = np.ogrid[: ground.shape[0], : ground.shape[1]]
+    whole = gone >= 1
+    auto = whole & ~hand
+    stripes = (x + y) % (4 if high >= 4 and wide >= 4 else 3) == 0
+    dots = (x % 3 == 0) & (y % 3 == 0)
+    ground[auto] = AUTO_GROUND
+    ground[auto & stripes] = AUTO_LINE
+    part = (gone > 0) & ~whole
+    ground[part] = SHARES + np.minimum(gone[part] * 8, 7).astype(np.uint8)
+    brushed = hand & whole
+    ground[brushed] = HAND_GROUND
+    ground[brushed & dots] = HAND_DOT
+    edge = np.zeros_like(hand)
+    edge[:, 1:] |= hand[:, 1:] != hand[:, :-1]
+    edge[1:] |= hand[1:] != hand[:-1]
+    edge[0] |= hand[0]
+    edge[-1] |= hand[-1]
+    edge[:, 0] |= hand[:, 0]
+    edge[:, -1] |= hand[:, -1]
+    ground[edge] = OUTLINE
+
+
+def png(pixels: Pixels, theme: Theme) -> str:
+    """As an address that a picture can be loaded from."""
+    picture = Image.frombytes("P", (pixels.shape[1], pixels.shape[0]), np.ascontiguousarray(pixels).tobytes())
+    picture.putpalette(_palette(theme))
+    written = io.BytesIO()
+    picture.save(written, "PNG", compress_level=1)
+    return "data:image/png;base64," + base64.b64encode(written.getvalue()).decode()
+
+
+@lru_cache(maxsize=4)
+def _palette(theme: Theme) -> bytes:
+    colours = np.zeros((256, 3), np.float64)
+    middle = _rgb(theme.surface)
+    below = _ramp([_rgb(c) for c in NEGATIVE[theme.name]], STEPS)
+    above = _ramp([middle, *(_rgb(c) for c in theme.ramp[2:])], STEPS)
+    colours[: STEPS - 1], colours[STEPS - 1 : 2 * STEPS - 1] = below[:0:-1], above
+    gone, ink = _rgb(theme.gone), _rgb(theme.ink)
+    colours[AUTO_LINE], colours[AUTO_GROUND] = gone, 0.72 * middle + 0.28 * gone
+    colours[HAND_GROUND], colours[HAND_DOT] = gone, 0.55 * gone + 0.45 * middle
+    colours[OUTLINE], colours[LINE], colours[NAN] = ink, _rgb(theme.paper), _rgb("#a020f0")
+    strength = np.linspace(0.45, 0.9, 8)[:, None]
+    colours[SHARES : SHARES + 8] = strength * gone + (1 - strength) * middle
+    return np.rint(colours).astype(np.uint8).tobytes()
+
+
+NEGATIVE = {
+    "light": ("#ffffff", "#fbe3d0", "#f2b184", "#d9780f", "#7f3800"),
+    "dark": ("#1a2129", "#5a3a22", "#a8591f", "#f0a03c", "#ffd083"),
+}
+
+
+def _ramp(stops: list[NDArray[np.float64]], size: int) -> NDArray[np.float64]:
+    at = np.linspace(0, len(stops) - 1, size)
+    return np.stack([np.interp(at, np.arange(len(stops)), [stop[c] for stop in stops]) for c in range(3)], axis=1)
+
+
+def _rgb(colour: str) -> NDArray[np.float64]:
+    return np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)], np.float64)
