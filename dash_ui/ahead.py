@@ -43,7 +43,7 @@ def look_ahead(desk: Desk, now: Selection) -> Job | None:
         if workspace.readonly or any(job.priority > BACKGROUND for job in Jobs(workspace.database).all(OPEN)):
             return None
         threshold, criterion = _threshold(workspace, now.step), _criterion(workspace, now.step, now)
-        data = {} if now.data is None else {"data": now.data}
+        data: dict[str, Any] = {} if now.data is None else {"data": now.data}
         job = speculate(workspace, now.step, criterion, threshold=threshold, **data)
         if job is not None and not Jobs(workspace.database).all(("running",)):
             Jobs(workspace.database).start_worker(workspace.folder)

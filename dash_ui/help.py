@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from dash import html
 
-__all__ = ["KEYS", "STOPS", "keys", "tour"]
+__all__ = ["KEYS", "STOPS", "Stop", "keys", "tour"]
 
 KEYS = (
     (("Ctrl", "Z"), "Undo the last change of the draft"),
@@ -18,25 +20,51 @@ KEYS = (
     (("?",), "This list"),
 )
 
-# What is pointed at (a selector), a title, a text. The browser goes from one to the next.
+
+@dataclass(frozen=True)
+class Stop:
+    """One of the tour: ``target`` is pointed at, ``does`` is on its button, which presses ``press`` and waits.
+
+    ``until``: "plan" goes on when something is in the plan (at once, where a person put it there), "step" when another
+    step came out of it.
+    """
+
+    target: str
+    title: str
+    text: str
+    does: str
+    press: str
+    until: str
+
+
 STOPS = (
-    (
-        ".area-model",
-        "See what can go",
-        """This is a trained network for handwritten digits. Every circle is a filter: far to the left, it hardly
-        matters. Drag the threshold, and what is to go turns red.""",
+    Stop(
+        ".panel-plan",
+        "Choose what can go",
+        """This network reads handwritten digits. Every dot is one of its filters: the further to the left, the less it
+        matters. Drag the red handle, or let the tour remove 30%: what is to go turns red everywhere, and the bar at the
+        top says what that saves.""",
+        "Remove 30%",
+        '[data-preset="30%"]',
+        "plan",
     ),
-    (
+    Stop(
         "#top-actions",
         "Make it smaller",
-        """The bar says how much smaller the model gets. Apply removes the filters and proves that nothing else changed;
-        Fine-tune wins back accuracy.""",
+        """Apply takes the filters out of the model, checks the result, and measures it. It becomes a new step in the
+        tree on the left; the original stays as it is.""",
+        "Apply",
+        "#top-apply",
+        "step",
     ),
-    (
-        "#panel-history",
-        "Compare and go back",
-        """Every step stays in this tree with what was measured of it. Click one to look at it, go on from any of them,
-        and export the one that you like best.""",
+    Stop(
+        "#top-actions",
+        "Win back accuracy",
+        """A network that lost so much at once makes mistakes. Fine-tuning trains it for a moment and mends that. The
+        statistics on the right show both.""",
+        "Fine-tune",
+        "#top-fine-tune",
+        "step",
     ),
 )
 
@@ -71,12 +99,14 @@ def tour() -> html.Div:
         html.Div(
             [
                 html.P(f"{number} of {len(STOPS)}", className="tour-count"),
-                html.H2(title),
-                html.P(text),
+                html.H2(stop.title),
+                html.P(stop.text),
+                html.P(className="tour-status", role="status"),
                 html.Div(
                     [
-                        html.Button("Skip", className="plain tour-skip"),
-                        html.Button("Done" if number == len(STOPS) else "Next", className="primary tour-next"),
+                        html.Button("Skip the tour", className="plain tour-skip"),
+                        html.Button(stop.does, className="primary tour-next"),
+                        html.Button("Done", className="primary tour-done", hidden=True),
                     ],
                     className="tour-foot",
                 ),
@@ -84,8 +114,13 @@ def tour() -> html.Div:
             className="tour-card",
             hidden=True,
             role="dialog",
-            **{"data-target": target, "aria-label": title},
-        )
-        for number, (target, title, text) in enumerate(STOPS, 1)
+            **{
+                "data-target": stop.target,
+                "data-press": stop.press,
+                "data-until": stop.until,
+                "aria-label": stop.title,
+            },
+        )  # fmt: skip
+        for number, stop in enumerate(STOPS, 1)
     ]
     return html.Div([html.Div(className="tour-light"), *cards], id="tour", className="tour", hidden=True)

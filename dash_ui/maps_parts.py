@@ -17,10 +17,12 @@ from onnxprune.drawing import singular
 __all__ = ["NAME", "effect_table", "group_words", "layout", "nothing", "portrait_of", "said_of"]
 
 NAME = "maps"
-MODES = {"one": "one instance", "mean": "mean"}
+MODES = {"one": "maps", "sees": "looks at", "mean": "mean"}
+SHOWS = "Show what units make of an instance, what they look at in it, or the mean over many"
 SCALES = {"own": "each unit", "common": "all alike"}
 SORTS = {"index": "number", "activation": "activation", "change": "change", "score": "score"}
 COLUMNS = {"before": "before", "after": "now", "draft": "draft"}
+MOVED = "Length of the difference between both outputs, as a share of the length of the first one"
 SHOWN_UP_TO = 96  # pixels across of an instance
 
 
@@ -40,7 +42,7 @@ def layout() -> html.Div:
 def _choosing() -> html.Div:
     return html.Div(
         [
-            choice(f"{NAME}-mode", "What is shown", MODES, "one"),
+            choice(f"{NAME}-mode", SHOWS, MODES, "one"),
             html.Span(
                 [
                     _button("previous", "‹", "Previous instance"),
@@ -115,7 +117,7 @@ def portrait_of(found: Portrait | None, source: Source, chosen: Chosen, effect: 
     """The instance itself with its label and what it is taken for; of a mean, of how many it is."""
     if found is None:
         words = [html.P([html.B(f"{len(chosen.rows):,}"), f" of {len(source):,} instances"])]
-        words.append(html.P("Their mean is shown, not a single one.", className="maps-quiet"))
+        words.append(html.P("Their mean, spread evenly over the data.", className="maps-quiet"))
         return [html.Div(words, className="maps-mean"), _data(source)]
     row = chosen.rows[0]
     facts: list[Component] = []
@@ -164,14 +166,14 @@ def group_words(found: Sides, *, guessed: bool) -> list[Component | str]:
         words.append(f" · #{after.step.number}: {found.why}")
     else:
         gone = 0 if found.match is None else found.match.gone.size
-        lost = f", {gone:,} of {before.group.units:,} not in it any longer" if gone else ""
+        lost = f", {gone:,} of {before.group.units:,} gone" if gone else ""
         words.append(f" · {_legend(after.form, before.step.number, after.step.number)}{lost}")
     if found.scores is None and found.criterion:
         words.append(f" · no scores by {found.criterion} yet")
-    if guessed:
-        words.append(" · click a layer in the drawing to see another one")
-    words.append(f" · click a {singular(after.group.kind)} to take it into the plan, or out of it")
     words += [f" · {note}" for note in after.notes]
+    words.append(f" · click a {singular(after.group.kind)} to plan its removal")
+    if guessed:
+        words.append(", a layer of the drawing to see that one")
     return words
 
 
@@ -196,7 +198,9 @@ def effect_table(found: Effect, notes: Sequence[str] = ()) -> list[Component]:
     """What comes out before, now and with the draft, and how far it moved."""
     if found.rows:
         shown = [word for word in COLUMNS if word == "draft" or any(row[word] is not None for row in found.rows)]
-        head = [html.Th("class" if found.probable else "", scope="col")]
+        size = len(found.rows) + found.more
+        first = f"{len(found.rows)} of {size:,}" if found.more else "class"
+        head = [html.Th(first if found.probable else "", scope="col")]
         head += [html.Th(COLUMNS[word], scope="col") for word in shown]
         parts: list[Component] = [
             html.Table(
@@ -206,16 +210,17 @@ def effect_table(found: Effect, notes: Sequence[str] = ()) -> list[Component]:
         ]
     else:
         parts = [html.P("What comes out is no single vector; how far it moves:", className="maps-quiet")]
-    lines = [f"{found.more:,} more classes." if found.more and found.probable else "", *said_of(found)]
-    parts.append(html.P(" ".join(filter(None, lines)), className="maps-line"))
+    parts.append(html.P(" ".join(said_of(found)), className="maps-line", title=MOVED))
     parts += [html.P(note, className="maps-note") for note in notes]
     return parts
 
 
 def _row(row: Mapping[str, Any], shown: Sequence[str], found: Effect) -> html.Tr:
-    name = [row["name"], html.Span(" label", className="maps-quiet")] if row["label"] else row["name"]
+    name = [html.B(row["name"]), html.Span(", the label", className="unseen")] if row["label"] else row["name"]
     cells = [html.Td(**_cell(row[word], word, probable=found.probable)) for word in shown]
-    return html.Tr([html.Th(name, scope="row", title=str(row["name"])), *cells])
+    return html.Tr(
+        [html.Th(name, scope="row", title=f"{row['name']}, the label" if row["label"] else str(row["name"])), *cells]
+    )
 
 
 def _cell(value: float | None, word: str, *, probable: bool) -> dict[str, Any]:

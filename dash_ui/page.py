@@ -125,7 +125,13 @@ def _model(views: Sequence[View]) -> html.Div:
 
 
 def _panel(
-    name: str, title: str, head: Component, body: Sequence[Component], *, hidden: bool = False, folds: bool = False,
+    name: str,
+    title: str,
+    head: Component,
+    body: Sequence[Component],
+    *,
+    hidden: bool = False,
+    folds: bool = False,
     tools: Callable[[], Component] | None = None,
 ) -> html.Section:
     """A frame with a head, which a double click or its button makes as large as the page."""

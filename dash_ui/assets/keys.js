@@ -82,13 +82,16 @@
     else if (on("#keys-tour")) {
       document.getElementById("keys").close();
       tour(0);
-    } else if (on(".tour-skip")) shared.endTour();
-    else if (on(".tour-next")) tour(stop + 1);
+    } else if (on(".tour-skip") || on(".tour-done")) shared.endTour();
+    else if (on(".tour-next")) act();
   });
 
   // -- the tour ------------------------------------------------------------------------------------------------------
 
+  const PATIENCE = 3000; // milliseconds until what the tour would press counts as not to be had
+  const WORDS = { plan: "", step: "Working. It takes a few seconds." };
   let stop = -1;
+  let run = 0; // counts up when the tour ends, so that what it waits for is forgotten
 
   function cards() {
     return [...document.querySelectorAll(".tour-card")];
@@ -98,6 +101,7 @@
 
   shared.endTour = function () {
     stop = -1;
+    run += 1;
     shared.kept("toured", "yes");
     document.getElementById("tour").hidden = true;
     cards().forEach((card) => (card.hidden = true));
@@ -124,10 +128,75 @@
       top = box.bottom + far;
     } else if (left + size.width > room.width) {
       left = box.left + (box.width - size.width) / 2;
-      top = box.bottom - size.height - far;
+      const above = box.top - size.height - far;
+      top = above > far ? above : box.bottom - size.height - far;
     }
     card.style.left = Math.max(far, Math.min(room.width - size.width - far, left)) + "px";
     card.style.top = Math.max(far, Math.min(room.height - size.height - far, top)) + "px";
+  }
+
+  function usable(selector) {
+    const found = document.querySelector(selector);
+    return found && !found.disabled ? found : null;
+  }
+
+  function pause(milliseconds) {
+    return new Promise((resolve) => window.setTimeout(resolve, milliseconds));
+  }
+
+  async function holds(condition, limit) {
+    const begun = run;
+    for (let waited = 0; run === begun && waited < limit; waited += 150) {
+      if (condition()) return true;
+      await pause(150);
+    }
+    return false;
+  }
+
+  // Do what the card is about, the way a person would; go on when it is done, and where it cannot be done.
+  async function act() {
+    const card = cards()[stop];
+    const { press: control, until } = card.dataset;
+    const [begun, number] = [run, stop];
+    const button = card.querySelector(".tour-next");
+    const status = card.querySelector(".tour-status");
+    const before = shared.selection && shared.selection.step;
+    const planned = until === "plan" && usable("#top-apply");
+    const failures = () => document.querySelectorAll(".toast-error").length;
+    const failed = failures();
+    button.disabled = true;
+    if (!planned && document.querySelector(control) && (await holds(() => usable(control), PATIENCE))) {
+      usable(control).click();
+      status.textContent = WORDS[until];
+      const done = () => (until === "plan" ? usable("#top-apply") : shared.selection.step !== before);
+      await holds(() => done() || failures() > failed, Infinity);
+      if (run === begun && !done()) {
+        status.textContent = "That did not work; the message at the bottom right says why.";
+        button.disabled = false;
+        return;
+      }
+      if (run === begun && number === cards().length - 1) return end(card);
+    }
+    button.disabled = false;
+    if (run === begun && stop === number) tour(number + 1);
+  }
+
+  function end(card) {
+    card.querySelector(".tour-status").textContent = "There it is. Export, at the top right, downloads it.";
+    card.querySelector(".tour-next").hidden = true;
+    card.querySelector(".tour-skip").hidden = true;
+    const done = card.querySelector(".tour-done");
+    done.hidden = false;
+    done.focus();
+    document.querySelector(".tour-light").hidden = true; // all of the page is worth a look now
+  }
+
+  function fresh(card) {
+    card.querySelector(".tour-status").textContent = "";
+    card.querySelector(".tour-next").disabled = false;
+    card.querySelector(".tour-next").hidden = card.querySelector(".tour-skip").hidden = false;
+    card.querySelector(".tour-done").hidden = true;
+    document.querySelector(".tour-light").hidden = false;
   }
 
   function tour(number) {
@@ -137,6 +206,7 @@
     if (shared.maximised()) shared.maximise(null);
     document.getElementById("tour").hidden = false;
     all.forEach((card, index) => (card.hidden = index !== number));
+    fresh(all[number]);
     place();
     all[number].querySelector(".tour-next").focus();
     return undefined;

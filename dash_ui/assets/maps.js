@@ -4,6 +4,7 @@
   const FIRST = 1024; // units that are drawn at once
   const SMALL = 34; // pixels across of a map, at least
   const LARGE = 128; // and at most, where there is room
+  const LEAST = 60; // pixels across of a unit, for its words
   const HIGH = 40; // of a line
   const SVG = "http://www.w3.org/2000/svg";
   const S = { shown: null, sort: "", draft: null, limit: FIRST, wanted: new Map(), waiting: false, nonce: 0, at: 0 };
@@ -146,7 +147,7 @@
     const least = Math.max(1, Math.ceil(SMALL / Math.max(high, wide)));
     const most = Math.max(least, Math.floor(LARGE / Math.max(high, wide)));
     for (let side = most; side > least; side--) {
-      const columns = Math.floor((box.clientWidth - 4) / (across * (wide * side + 2) + 11));
+      const columns = Math.floor((box.clientWidth - 4) / (Math.max(across * (wide * side + 2) + 4, LEAST) + 5));
       if (columns > 0 && Math.ceil(shown.units.length / columns) * (high * side + 24) <= box.clientHeight) return side;
     }
     return least;
@@ -195,6 +196,12 @@
       const more = element("button", "plain maps-more", "Show " + Math.min(FIRST, order.length - S.limit) + " more of " + order.length);
       more.type = "button";
       parts.push(more);
+    }
+    if (shown.form === "pictures") {
+      const [high, wide] = shown.tile;
+      const across = shown.before === null ? 1 : 2;
+      box.style.setProperty("--wide", Math.max(across * (wide * S.side + 2) + 4, LEAST) + "px");
+      box.style.setProperty("--high", high * S.side + 19 + "px");
     }
     box.replaceChildren(...parts);
     box.dataset.form = shown.form;

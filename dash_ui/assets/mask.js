@@ -170,6 +170,29 @@
     set("mask-window", { key: gd.layout.uirevision, x: xaxis.range.slice(), y: yaxis.range.slice() });
   };
 
+  // The pixels of the plot: what the frame leaves beside the margins (HEADER in figures/mask.py).
+  const size = () => {
+    const frame = $("mask-frame");
+    if (!frame || frame.clientWidth < 100) return null;
+    return [Math.max(40, frame.clientHeight - 40), Math.max(80, frame.clientWidth - 70)];
+  };
+
+  const watched = new ResizeObserver(() => {
+    clearTimeout(S.resize);
+    S.resize = setTimeout(() => {
+      const now = size();
+      if (now && S.size && (now[0] !== S.size[0] || now[1] !== S.size[1])) {
+        S.size = now;
+        set("mask-size", now);
+      }
+    }, 150);
+  });
+
+  document.addEventListener("dblclick", (event) => {
+    if (!event.target.closest || !event.target.closest("#mask-frame .nsewdrag")) return;
+    if (chosen("mask-tool") === "zoom") whole();
+  }, true);
+
   window.dash_clientside = Object.assign({}, window.dash_clientside, {
     mask: {
       // Ranges come as xaxis.range[0], as xaxis.range or as xaxis.autorange: what the axes say now holds for all.
@@ -183,6 +206,13 @@
           S.zoom = setTimeout(settle, 60);
         }
         return window.dash_clientside.no_update;
+      },
+      measured: (seen) => {
+        if (!seen) return window.dash_clientside.no_update;
+        watched.disconnect();
+        watched.observe($("mask-frame"));
+        S.size = size() || [200, 800];
+        return S.size;
       },
       whole: () => {
         whole();

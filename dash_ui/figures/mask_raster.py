@@ -1,8 +1,8 @@
-"""Masks as pictures: any part of a matrix of any size as a PNG of at most SIZE pixels a side.
+"""Masks as pictures: any part of a matrix of any size as a PNG with the pixels of the plot.
 
-Up to SIZE cells a side every cell is drawn by itself, as a block of pixels. Beyond that a pixel stands for a block of
-cells: its colour is that of the weight with the largest magnitude there, and a pixel with even one removed weight is
-red, the stronger the larger the share.
+As long as there is a pixel for each cell (SIZE a side, at most), every cell is drawn by itself. Beyond that a pixel
+stands for a block of cells: its colour is that of the weight with the largest magnitude there, and a pixel with even
+one removed weight is red, the stronger the larger the share.
 
 Red alone tells nothing: what a threshold or an earlier step took is hatched, what was brushed by hand is a darker,
 dotted ground with an outline.
@@ -27,9 +27,9 @@ from dash_ui.theme import Theme
 __all__ = ["SIZE", "Sample", "Window", "painted", "png", "sample"]
 
 SIZE = 800
-LARGEST_BLOCK = 24  # pixels of a cell, at most
+LARGEST = 1600  # pixels a side
 STEPS = 101  # colours of values, below and above zero
-AUTO_LINE, AUTO_GROUND, HAND_DOT, HAND_GROUND, OUTLINE, LINE, NAN = range(2 * STEPS, 2 * STEPS + 7)
+AUTO_LINE, AUTO_GROUND, HAND_DOT, HAND_GROUND, OUTLINE, NAN = range(2 * STEPS, 2 * STEPS + 6)
 SHARES = 2 * STEPS + 10  # the first of 8 colours of a share that is gone
 Pixels = NDArray[np.uint8]
 
@@ -57,7 +57,8 @@ def _stretch(places: Any, size: int) -> tuple[int, int]:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Blocks of ``high`` x ``wide`` cells. ``values``: of the largest magnitude; ``gone``, ``by_hand``: shares 0..1."""
+    """Blocks of ``high`` x ``wide`` cells. ``values``: of the largest magnitude; ``gone``: shares
+    0..1; ``by_hand``: 1 where anything in it was."""
 
     window: Window
     high: int
@@ -71,11 +72,11 @@ class Sample:
         return self.high == self.wide == 1
 
 
-def sample(values: Floats, codes: Codes, window: Window, size: int = SIZE) -> Sample:
-    """Cut a window out, and reduce it where it is larger than ``size`` a side."""
+def sample(values: Floats, codes: Codes, window: Window, size: tuple[int, int] = (SIZE, SIZE)) -> Sample:
+    """Cut a window out, and reduce it where it has more cells than ``size`` (height, width), SIZE at most."""
     part = slice(*window.rows), slice(*window.columns)
     cut, code = values[part], codes[part]
-    high, wide = ceil(cut.shape[0] / size), ceil(cut.shape[1] / size)
+    high, wide = (ceil(n / max(1, min(most, SIZE))) for n, most in zip(cut.shape, size, strict=True))
     if high == wide == 1:
         hand = (code & (HAND | SINGLE)) != 0
         return Sample(window, 1, 1, cut, (code != 0).astype(np.float32), hand.astype(np.float32))
@@ -83,62 +84,65 @@ def sample(values: Floats, codes: Codes, window: Window, size: int = SIZE) -> Sa
     if turned:
         cut, code, high, wide = cut.T, code.T, wide, high
     low, top = _reduced(np.minimum, cut, high, wide), _reduced(np.maximum, cut, high, wide)
-    found = [np.where(-low > top, low, top), _share(code != 0, high, wide)]
-    found.append(_share((code & (HAND | SINGLE)) != 0, high, wide) if found[1].any() else found[1])
+    bits = _reduced(np.bitwise_or, code, high, wide)
+    hand = ((bits & (HAND | SINGLE)) != 0).astype(np.float32)
+    found = [np.where(-low > top, low, top), _share(code, high, wide) if bits.any() else np.zeros_like(hand), hand]
     if turned:
         found, high, wide = [one.T for one in found], wide, high
     return Sample(window, high, wide, *found)
 
 
-def _reduced(reduce: np.ufunc, values: NDArray[Any], high: int, wide: int, **more: Any) -> NDArray[Any]:
-    """The long way first: rows are added to each other in one go, and only what is left column by column."""
-    down = reduce.reduceat(values, np.arange(0, values.shape[0], high), axis=0, **more) if high > 1 else values
+def _reduced(reduce: np.ufunc, values: NDArray[Any], high: int, wide: int) -> NDArray[Any]:
+    """Rows first, whole rows at once, which is the fast way; what is left column by column."""
+    if high > 1:
+        whole = values.shape[0] // high * high
+        down = reduce.reduce(values[:whole].reshape(whole // high, high, -1), axis=1)
+        if whole < values.shape[0]:
+            down = np.concatenate([down, reduce.reduce(values[whole:], axis=0)[None]])
+        values = down
     if wide == 1:
-        return np.asarray(down)
-    return np.asarray(reduce.reduceat(down, np.arange(0, values.shape[1], wide), axis=1, **more))
+        return np.asarray(values)
+    return np.asarray(reduce.reduceat(values, np.arange(0, values.shape[1], wide), axis=1))
 
 
-def _share(taken: NDArray[np.bool_], high: int, wide: int) -> Floats:
-    if not taken.any():
-        return np.zeros((ceil(taken.shape[0] / high), ceil(taken.shape[1] / wide)), np.float32)
-    many = _reduced(np.add, taken.view(np.uint8), high, wide, dtype=np.uint32)
-    heights = np.diff(np.append(np.arange(0, taken.shape[0], high), taken.shape[0]))
-    widths = np.diff(np.append(np.arange(0, taken.shape[1], wide), taken.shape[1]))
+def _share(codes: Codes, high: int, wide: int) -> Floats:
+    """Of the cells of each block, how many are gone."""
+    taken = (codes != 0).view(np.uint8)
+    whole = codes.shape[0] // high * high
+    kind = np.uint8 if high < 256 else np.uint32
+    down = np.add.reduce(taken[:whole].reshape(whole // high, high, -1), axis=1, dtype=kind)
+    if whole < codes.shape[0]:
+        down = np.concatenate([down, np.add.reduce(taken[whole:], axis=0, dtype=kind)[None]])
+    many = np.add.reduceat(down, np.arange(0, codes.shape[1], wide), axis=1, dtype=np.uint32)
+    heights = np.diff(np.append(np.arange(0, codes.shape[0], high), codes.shape[0]))
+    widths = np.diff(np.append(np.arange(0, codes.shape[1], wide), codes.shape[1]))
     return np.asarray(many / (heights[:, None] * widths), np.float32)
 
 
-def painted(found: Sample, scale: float, lines: tuple[Any, Any] = ((), ())) -> Pixels:
-    """Numbers of colours, one for each pixel. ``lines``: rows and columns before which a thin line stands."""
-    height, width = found.values.shape
-    high, wide = _block(height), _block(width)
+def painted(found: Sample, scale: float, size: tuple[int, int] = (SIZE, SIZE)) -> Pixels:
+    """Numbers of colours, one for each pixel. ``size``: height and width; no block of cells is left without a pixel."""
     level = np.clip(np.nan_to_num(found.values, nan=0.0) / (scale or 1.0), -1, 1)
     colour: Pixels = np.rint((level + 1) * (STEPS - 1)).astype(np.uint8)
     colour[np.isnan(found.values)] = NAN
-    ground: Pixels = colour.repeat(high, axis=0).repeat(wide, axis=1)
+    rows, columns = (_spread(n, most) for n, most in zip(colour.shape, size, strict=True))
+    ground: Pixels = colour[rows][:, columns]
     if found.gone.any():
-        _gone(ground, found, high, wide)
-    for axis, (places, block, start, each) in enumerate(
-        ((lines[0], high, found.window.rows[0], found.high), (lines[1], wide, found.window.columns[0], found.wide))
-    ):
-        at = (np.asarray(places, np.int64) - start) // each * block
-        at = at[(at > 0) & (at < ground.shape[axis])]
-        if at.size and at.size * 6 <= ground.shape[axis]:
-            ground[(at, slice(None)) if axis == 0 else (slice(None), at)] = LINE
+        _gone(ground, found.gone[rows][:, columns], found.by_hand[rows][:, columns] > 0)
     return ground
 
 
-def _block(cells: int) -> int:
-    return max(1, min(LARGEST_BLOCK, SIZE // max(cells, 1)))
+def _spread(cells: int, pixels: int) -> NDArray[np.int64]:
+    """The cell of every pixel."""
+    many = max(cells, min(pixels, LARGEST))
+    return np.arange(many) * cells // many
 
 
-def _gone(ground: Pixels, found: Sample, high: int, wide: int) -> None:
+def _gone(ground: Pixels, gone: Floats, hand: NDArray[np.bool_]) -> None:
     """Paint what is gone over the values."""
-    gone = found.gone.repeat(high, axis=0).repeat(wide, axis=1)
-    hand = found.by_hand.repeat(high, axis=0).repeat(wide, axis=1) > 0
     y, x = np.ogrid[: ground.shape[0], : ground.shape[1]]
     whole = gone >= 1
     auto = whole & ~hand
-    stripes = (x + y) % (4 if high >= 4 and wide >= 4 else 3) == 0
+    stripes = (x + y) % 4 == 0
     dots = (x % 3 == 0) & (y % 3 == 0)
     ground[auto] = AUTO_GROUND
     ground[auto & stripes] = AUTO_LINE
@@ -176,7 +180,7 @@ def _palette(theme: Theme) -> bytes:
     gone, ink = _rgb(theme.gone), _rgb(theme.ink)
     colours[AUTO_LINE], colours[AUTO_GROUND] = gone, 0.72 * middle + 0.28 * gone
     colours[HAND_GROUND], colours[HAND_DOT] = gone, 0.55 * gone + 0.45 * middle
-    colours[OUTLINE], colours[LINE], colours[NAN] = ink, _rgb(theme.paper), _rgb("#a020f0")
+    colours[OUTLINE], colours[NAN] = ink, _rgb("#a020f0")
     strength = np.linspace(0.45, 0.9, 8)[:, None]
     colours[SHARES : SHARES + 8] = strength * gone + (1 - strength) * middle
     return np.rint(colours).astype(np.uint8).tobytes()

@@ -21,10 +21,13 @@ UNITS_HINT = "Restore whole units: snap to units, or click at the edge of the pi
 
 
 def edit_for(mask: Mask, coupling: Coupling, event: Mapping[str, Any], group: str | None = None) -> dict[str, Any]:
-    """The entry. ``event``: a place as `area_of` takes it, or ``"magnitude": [low, high]``, with ``verb`` (remove or
-    restore) and ``snap`` (one of SNAPS). ``group``: the selected one, which decides between units of rows and columns.
+    """The entry that an event means.
 
-    A brush at the edge of the picture (``rows``, ``columns``) means units. Raises OptionError where nothing changes.
+    ``event``: a place as `area_of` takes it, or ``"magnitude": [low, high]``, with ``verb`` (remove or restore) and
+    ``snap`` (one of SNAPS). ``group``: the selected one, which decides between units of rows and of columns. A brush
+    at the edge of the picture (``rows``, ``columns``) means units.
+
+    Raises OptionError where nothing changes.
     """
     verb = "restore" if event.get("verb") == "restore" else "remove"
     if event.get("magnitude") is not None:

@@ -22,7 +22,7 @@ def outcome_of(desk: Desk, workspace: Workspace, source: Source, chosen: Chosen,
     """What the model of a step makes of instances. Raises what `outcome` does."""
     found = workspace.steps.get(step)
     view = view_of(desk, workspace, found)
-    key = ("outcome", found.model_hash, source.key, chosen.key)
+    key = ("outcome", found.model_hash, source.key, chosen.rows)
     return kept_maps(desk).get(key, lambda: outcome(view.model, source.dataset, chosen.rows))
 
 
@@ -59,4 +59,4 @@ def _drafted(
         plan = Plan(view.coupling.model_hash, units, sizes, weights, view.coupling.options)
         return outcome(mask(view.model, view.coupling, plan), source.dataset, chosen.rows, once=True)
 
-    return kept_maps(desk).get(("drafted", step.model_hash, digest.hexdigest(), source.key, chosen.key), make)
+    return kept_maps(desk).get(("drafted", step.model_hash, digest.hexdigest(), source.key, chosen.rows), make)

@@ -63,15 +63,19 @@ class Source:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The instances that are shown: one, or the mean of several."""
+    """The instances that are shown: one, or the mean of several.
+
+    ``sees``: what in the instance moves each unit (an attribution) is shown in place of what the unit makes of it.
+    """
 
     rows: tuple[int, ...]
     mean: bool = False
+    sees: bool = False
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What they are kept by."""
-        return (self.mean, *self.rows)
+        """What their maps are kept by."""
+        return (self.mean, self.sees, *self.rows)
 
 
 def source_for(desk: Desk, workspace: Workspace, step: int, data: str | None) -> Source | None:

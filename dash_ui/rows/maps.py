@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,23 @@ from dash_ui.rows.units import NotMeasured, first_choice, options_of, source_of
 from dash_ui.theme import Theme
 from onnxprune.drawing import singular
 from onnxprune.errors import OptionError
-from onnxprune.explain import FeatureMaps, View, feature_maps, find_layer, look_at, map_change, mean_maps
+from onnxprune.explain import (
+    Attribution,
+    FeatureMaps,
+    Layer,
+    UnitStatistics,
+    View,
+    attribute,
+    feature_maps,
+    find_layer,
+    is_pictures,
+    look_at,
+    map_change,
+    mean_maps,
+    suggest_method,
+    to_pictures,
+)
+from onnxprune.explain.maps import statistics
 from onnxprune.explain.sheet import levels_of, png, sheet, tiled
 from onnxprune.values import Group
 from onnxprune.workspace.lineage import Match, matched
@@ -27,20 +43,25 @@ __all__ = ["Side", "Sides", "browser_maps", "kept_maps", "palette", "shaped", "s
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
-KEPT = 24  # feature maps, and what comes out of models
-SIDES = ((512, 64), (2048, 32), (1 << 40, 16))  # units of a layer up to which its maps keep so many places
+GRADIENT_MACS = 2e11  # some ten seconds
+KEPT = 12  # feature maps, and what comes out of models
+SIDES = ((256, 64), (1024, 32), (1 << 40, 16))  # maps up to which each keeps so many places
 LONGEST = 96  # places of a line
 PICTURE, LINE = 3, 2  # axes of the maps of all units
 DIRECTIONS = 2
+METHOD_WORDS = {"guided": "guided back-propagation", "gradient-x-input": "gradient times input"}
 
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """What a group puts out in one step. ``values``: (units, ...) of one instance, or of the mean of several."""
+    """What a group puts out in one step. ``values``: (units, ...) of one instance, or of the mean of several.
+
+    ``form``: "pictures", "lines" or "bars". ``notes``: what a person should know about them.
+    """
 
     step: Step
     group: Group
-    found: FeatureMaps
+    statistics: UnitStatistics
     values: Array
     form: str
     notes: tuple[str, ...] = ()
@@ -98,13 +119,49 @@ def _side(desk: Desk, workspace: Workspace, source: Source, chosen: Chosen, step
     if group not in view.coupling.by_name:
         return None
 
-    def make() -> FeatureMaps:
+    def make() -> Side:
+        unit_group = view.coupling.groups[view.coupling.by_name[group]]
+        layer = find_layer(view, group)
+        if chosen.sees:
+            _check_cost(step, layer)
+            return _seen(
+                step,
+                unit_group,
+                view,
+                attribute(view, source.dataset, layer, method=suggest_method(view, layer), rows=chosen.rows),
+            )
         run = mean_maps if chosen.mean else feature_maps
-        return run(view, source.dataset, find_layer(view, group), rows=chosen.rows)
+        found = run(view, source.dataset, layer, rows=chosen.rows)
+        form, values, notes = shaped(found)
+        return Side(step, unit_group, found.statistics, values, form, notes)
 
-    found = kept_maps(desk).get(("maps", step.model_hash, group, source.key, chosen.key), make)
-    form, values, notes = shaped(found)
-    return Side(step, view.coupling.groups[view.coupling.by_name[group]], found, values, form, notes)
+    return kept_maps(desk).get(("maps", step.model_hash, group, source.key, chosen.key), make)
+
+
+def _check_cost(step: Step, layer: Layer) -> None:
+    """A gradient of each unit takes about three runs of the model. Raises OptionError where that is too much."""
+    needed = 3 * layer.units * step.metrics.get("macs", 0)
+    if needed > GRADIENT_MACS:
+        units = max(1, int(GRADIENT_MACS / needed * layer.units))
+        raise OptionError(
+            f"what each of {layer.units:,} {layer.kind} looks at takes {needed / 1e9:,.0f} billion multiplications: "
+            "too much to wait for here",
+            f"`onnxprune explain` shows some of them: --layer {layer.name} --units 0-{units - 1} --plot filters.png.",
+        )
+
+
+def _seen(step: Step, group: Group, view: View, found: Attribution) -> Side:
+    """What in the instance moves each unit, in the form of the instance; several colours are added up."""
+    values, name = found.values[found.main][0], found.main
+    notes = [f"What in the instance moves each of them: {METHOD_WORDS[found.method]}."]
+    if found.kinds[name] == "input" and is_pictures(view.model, name):
+        shown = to_pictures(view.model, name, values)
+        return Side(step, group, statistics(values[None]), shown.sum(-1), "pictures", tuple(notes))
+    flat = values.reshape(values.shape[0], -1) if values.ndim != PICTURE else values.swapaxes(1, 2)
+    if flat.ndim == PICTURE:
+        return Side(step, group, statistics(values[None]), flat, "pictures", (*notes, "Time runs to the right."))
+    form = "lines" if flat.shape[1] > 1 else "bars"
+    return Side(step, group, statistics(values[None]), flat if form == "lines" else flat[:, 0], form, tuple(notes))
 
 
 def _scores(
@@ -130,7 +187,7 @@ def _change(before: Side, after: Side, match: Match) -> Floats:
 
 
 def shaped(found: FeatureMaps) -> tuple[str, Array, tuple[str, ...]]:
-    """ "pictures", "lines" or "bars", the maps of the first instance in that shape, and what a person should know."""
+    """The form ("pictures", "lines", "bars"), the maps of the first instance in it, and what a person should know."""
     values, kind = found.values[0], found.layer.kind
     units, rest = values.shape[0], values.shape[1:]
     notes = []
@@ -232,7 +289,7 @@ def _facts(found: Sides, numbers: Sequence[tuple[int | None, int | None]]) -> li
 
 
 def _known(side: Side, unit: int, suffix: str) -> dict[str, Any]:
-    stats = side.found.statistics
+    stats = side.statistics
     size = float(np.abs(np.nan_to_num(side.values[unit])).mean())
     return {
         f"mean{suffix}": _number(stats.mean[unit]), f"most{suffix}": _number(stats.largest[unit]),
@@ -261,8 +318,8 @@ def _scales(found: Sides, stacked: Array, numbers: Sequence[tuple[int | None, in
     return np.where(most > 0, most, 1.0)
 
 
-def _sheet(stacked: Array, scale: Floats, theme: Theme) -> Mapping[str, Any]:
-    side = next(side for units, side in SIDES if len(stacked) <= 2 * units)
+def _sheet(stacked: Array, scale: Floats, theme: Theme) -> dict[str, Any]:
+    side = next(side for units, side in SIDES if len(stacked) <= units)
     tiles = tiled(stacked, side)
     signed = bool((tiles < 0).any())
     columns = int(np.ceil(np.sqrt(len(tiles))))

@@ -27,7 +27,7 @@ GRAPH, FOCUS, SIZE, PLACES, OPEN = (
 )  # fmt: skip
 METRIC, LEGEND, GROUPS, NOTE = "architecture-metric", "architecture-legend", "architecture-groups", "architecture-note"
 NARROWEST = 240
-LARGER = (2.0, 1.6, 1.3)
+SIZES = (2.0, 1.6, 1.3, 1.0, 0.84, 0.72)  # of boxes; the first with which all of the drawing can be seen
 
 
 def layout() -> Component:
@@ -145,11 +145,9 @@ def fitted(found: Sketch, size: dict[str, Any], opened: list[int]) -> Drawing:
         float(size.get("height", 0)),
         float(size.get("scale", 1)),
     )
-    tried = (arrange(found, width, scale=scale * factor, open_repeats=opened) for factor in (*LARGER, 1.0))
-    drawing = next(tried)
-    while drawing.height > height and (smaller := next(tried, None)) is not None:
-        drawing = smaller
-    return drawing
+    tried = (arrange(found, width, scale=scale * factor, open_repeats=opened) for factor in SIZES)
+    fitting = next((drawing for drawing in tried if drawing.height <= height), None)
+    return arrange(found, width, scale=scale, open_repeats=opened) if fitting is None else fitting
 
 
 def _drawn(

@@ -107,7 +107,8 @@ def register(app: Dash, desk: Desk) -> None:
             jobs = Jobs(workspace.database).all()[-4 * LINES :]
         now, shown = [job.number for job in jobs if job.state not in OVER], Selection.of(selection)
         message, step = news(before, jobs, shown.step)
-        title = f"Jobs · {len(now)}" if now else "Jobs"
+        mine = sum(job.priority > BACKGROUND for job in jobs if job.state not in OVER)
+        title = f"Jobs · {mine}" if mine else "Jobs"
         go = no_update if step is None else shown.changed(step=step)
         return now, title, no_update if message is None else message, go
 

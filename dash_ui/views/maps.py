@@ -26,7 +26,9 @@ from dash_ui.theme import theme_of
 from dash_ui.views import View
 from onnxprune.errors import OnnxPruneError, OptionError
 from onnxprune.explain import default_layer
+from onnxprune.workspace.drafting import DraftState
 from onnxprune.workspace.evaluations import Documents
+from onnxprune.workspace.values import Step
 from onnxprune.workspace.workspace import Workspace
 
 __all__ = ["VIEW"]
@@ -89,7 +91,7 @@ def _register_choice(app: Dash, desk: Desk) -> None:
             except OnnxPruneError:  # `draw` tells
                 source = None
             if source is None:
-                return None, no_update, "", [], True, NO_WRONG, mode != "one"
+                return None, no_update, "", [], True, NO_WRONG, mode == "mean"
             wrong = wrong_rows(Documents(workspace, keep_of(desk)), focus["step"], source)
         cls = cls if cls in source.classes else None
         found = _chosen(source, ctx.triggered_id, int((asked or {}).get("row", 0)), row, cls, wrong)
@@ -98,7 +100,7 @@ def _register_choice(app: Dash, desk: Desk) -> None:
         return (
             no_update if ask == asked else ask, found, f"of {len(source):,}",
             no_update if offered == options else offered,
-            wrong is None, NO_WRONG if wrong is None else WRONG, mode != "one",
+            wrong is None, NO_WRONG if wrong is None else WRONG, mode == "mean",
         )  # fmt: skip
 
 
@@ -181,7 +183,7 @@ def _drawn(
 def _instances(source: Source, ask: Stored, macs: float | None) -> Chosen:
     if ask["mode"] == "mean":
         return Chosen(mean_rows(source, ask["cls"], macs), mean=True)
-    return Chosen((min(int(ask["row"]), len(source) - 1),))
+    return Chosen((min(int(ask["row"]), len(source) - 1),), sees=ask["mode"] == "sees")
 
 
 def _instead(children: Any, *, body: bool = False) -> tuple[Any, ...]:
@@ -204,18 +206,14 @@ def _register_draft(app: Dash, desk: Desk) -> None:
             return None, []
         with desk.workspace() as workspace:
             step = workspace.steps.get(key["step"])
-            source = source_for(desk, workspace, step.number, key["data"])
-            if source is None:
-                return None, []
             state, revision = draft_of(desk, workspace, step)
-            chosen = Chosen(tuple(key["rows"]), key["mean"])
-            found = draft_effect(desk, workspace, source, chosen, (step, key["other"]), state)
+            effect = _effect(desk, workspace, key, step, state)
             readonly = workspace.readonly
         draft = {
             "step": step.number, "group": key["group"], "revision": revision, "readonly": readonly,
             "gone": np.flatnonzero(state.gone[key["group"]]).tolist(),
         }  # fmt: skip
-        return draft, effect_table(found, state.notes)
+        return draft, effect
 
     @app.callback(
         Output(ids.DRAFT_CHANGED, "data", allow_duplicate=True),
@@ -233,6 +231,19 @@ def _register_draft(app: Dash, desk: Desk) -> None:
         except OnnxPruneError as error:  # the page shows what it wanted already: it must hear what holds
             set_props(ids.TOAST, {"data": {"kind": "error", "text": error.message, "hint": error.hint}})
         return no_update, clicked["nonce"]
+
+
+def _effect(desk: Desk, workspace: Workspace, key: Stored, step: Step, state: DraftState) -> Any:
+    """What comes out, or why it cannot be told: the marks of the units are shown in any case."""
+    try:
+        source = source_for(desk, workspace, step.number, key["data"])
+        if source is None:
+            return []
+        chosen = Chosen(tuple(key["rows"]), key["mean"])
+        found = draft_effect(desk, workspace, source, chosen, (step, key["other"]), state)
+    except OnnxPruneError as error:
+        return problem(error.message, error.hint)
+    return effect_table(found, state.notes)
 
 
 VIEW = View(NAME, "Feature maps", "inspect", layout, register, 10)

@@ -11,7 +11,6 @@ from dash.development.base_component import Component
 from dash_ui import ids, parts
 from dash_ui.desk import Desk
 from dash_ui.figures.mask import histogram, mask_figure, view_key
-from dash_ui.figures.mask_raster import Window
 from dash_ui.parts import graph
 from dash_ui.rows.brushing import edit_for
 from dash_ui.rows.cell import cell_words, zero_since
@@ -43,6 +42,8 @@ __all__ = ["VIEW"]
 NAME = "mask"
 GRAPH, WEIGHT, WINDOW, SEEN = f"{NAME}-graph", f"{NAME}-weight", f"{NAME}-window", f"{NAME}-seen"
 BRUSH, AT, SQUARE, HISTOGRAM = f"{NAME}-brush", f"{NAME}-at", f"{NAME}-square", f"{NAME}-histogram"
+SIZE = f"{NAME}-size"
+REMOVED = parts.CONFIG["modeBarButtonsToRemove"]
 TOOLS = {"rectangle": "Rectangle", "lasso": "Lasso", "zoom": "Zoom"}
 VERBS = {"remove": "Remove", "restore": "Restore"}
 SNAP = {"weight": "weights", "kernel": "kernels", "unit": "units"}
@@ -55,8 +56,8 @@ def layout() -> html.Div:
         [
             dcc.Dropdown(id=WEIGHT, clearable=False, className="mask-weight", placeholder="weight"),
             _choice("tool", "Brush", TOOLS, "rectangle"),
-            _choice("verb", "It does", VERBS, "remove"),
-            _choice("snap", "Takes whole", SNAP, "weight"),
+            _choice("verb", "What the brush does", VERBS, "remove"),
+            _choice("snap", "What it takes", SNAP, "weight"),
             dcc.Checklist(id=SQUARE, options=[{"label": "square cells", "value": "yes"}], value=[]),
             html.Button("Show all", id=f"{NAME}-whole", className="plain", title="Show the whole weight again"),
         ],
@@ -65,7 +66,7 @@ def layout() -> html.Div:
     picture = html.Div(
         [
             graph(GRAPH, label="Mask: rows are outputs, columns inputs, colours values; red is gone",
-                  config={"doubleClick": "reset", "scrollZoom": True}),
+                  config={"scrollZoom": True, "showTips": False, "modeBarButtonsToRemove": [*REMOVED, "resetScale2d"]}),
             html.Div(id=f"{NAME}-layer", className="mask-layer"),
             html.Div(id=f"{NAME}-tip", className="mask-tip", hidden=True),
         ],
@@ -82,13 +83,13 @@ def layout() -> html.Div:
                 ],
                 className="mask-legend",
             ),
-            html.Div(
-                graph(HISTOGRAM, label="Histogram of magnitudes; drag to take a range", config={"displayModeBar": False}),
-                className="mask-values",
-            ),
         ],
         className="mask-side",
     )  # fmt: skip
+    values = html.Div(
+        graph(HISTOGRAM, label="Histogram of magnitudes; drag on it", config={"displayModeBar": False}),
+        className="mask-values",
+    )
     said = html.Div(
         [
             html.P(id=f"{NAME}-said", role="status"),
@@ -97,9 +98,9 @@ def layout() -> html.Div:
         ],
         className="mask-said",
     )
-    stores = [dcc.Store(id=name) for name in (WINDOW, SEEN, BRUSH, AT, f"{NAME}-cell", f"{NAME}-back")]
+    stores = [dcc.Store(id=name) for name in (WINDOW, SEEN, SIZE, BRUSH, AT, f"{NAME}-cell", f"{NAME}-back")]
     return html.Div(
-        [html.Div(id=f"{NAME}-empty"), html.Div([bar, html.Div([picture, side], className="mask-main"), said],
+        [html.Div(id=f"{NAME}-empty"), html.Div([bar, html.Div([picture, side, values], className="mask-main"), said],
          id=f"{NAME}-body", className="mask", hidden=True), *stores],
         className="mask-view",
     )  # fmt: skip
@@ -110,7 +111,7 @@ def _choice(name: str, label: str, options: Mapping[str, str], value: str) -> ht
         id=f"{NAME}-{name}", options=[{"label": text, "value": key} for key, text in options.items()], value=value,
         inline=True,
     )  # fmt: skip
-    return html.Div([html.Span(label), found], className="mask-choice", role="radiogroup", **{"aria-label": label})
+    return html.Div(found, className="stat-choice", role="radiogroup", title=label, **{"aria-label": label})
 
 
 def register(app: Dash, desk: Desk) -> None:
@@ -133,6 +134,7 @@ def _register_browser(app: Dash) -> None:
             ClientsideFunction(NAME, function), Output(output, "className", allow_duplicate=True), given,
             prevent_initial_call=True,
         )  # fmt: skip
+    app.clientside_callback(ClientsideFunction(NAME, "measured"), Output(SIZE, "data"), Input(SEEN, "data"))
     app.clientside_callback(
         ClientsideFunction(NAME, "told"),
         Output(f"{NAME}-tip", "className"),
@@ -188,7 +190,7 @@ def _register_picture(app: Dash, desk: Desk) -> None:
         Output(f"{NAME}-low", "children"),
         Output(f"{NAME}-high", "children"),
         Input(WEIGHT, "value"),
-        Input(SEEN, "data"),
+        Input(SIZE, "data"),
         Input(WINDOW, "data"),
         Input(ids.DRAFT_CHANGED, "data"),
         Input(SQUARE, "value"),
@@ -196,17 +198,20 @@ def _register_picture(app: Dash, desk: Desk) -> None:
         State(ids.SELECTION, "data"),
     )
     def draw(
-        tensor: str | None, _: Any, window: Stored | None, __: Any, square: list[str], theme: str | None, selection: Any
-    ) -> Any:
+        tensor: str | None, size: Sequence[int] | None, window: Stored | None, _: Any, square: list[str],
+        theme: str | None, selection: Any,
+    ) -> Any:  # fmt: skip
+        if size is None:
+            return [no_update] * 3
         with desk.workspace() as workspace:
             shown = _shown(desk, workspace, selection, tensor)
         if shown is None:
             return [no_update] * 3
         mask, even = shown[1], bool(square)
-        zoomed = window is not None and window["key"] == view_key(mask, square=even)
-        seen = Window.of(mask.codes.shape, window["y"], window["x"]) if window is not None and zoomed else None
+        view = window if window is not None and window["key"] == view_key(mask, square=even) else None
         scale = f"{mask.layer.scale:.3g}"
-        return mask_figure(mask, theme_of(theme), seen, square=even), f"−{scale}", scale
+        figure = mask_figure(mask, theme_of(theme), view, square=even, size=(size[0], size[1]))
+        return figure, f"−{scale}", scale
 
 
 def _register_facts(app: Dash, desk: Desk) -> None:

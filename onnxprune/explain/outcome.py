@@ -57,8 +57,8 @@ def outcome(
     """
     numbers = chosen_rows(data, rows)
     dataset = fitted(model, data, numbers)
-    more: dict[str, bool] = {"optimize": False, "prepack": False, "cache": False} if once else {}
-    run = session(model, provider=provider, threads=threads, **more)
+    again = not once
+    run = session(model, provider=provider, threads=threads, optimize=again, prepack=again, cache=again)
     parts: dict[str, list[Array]] = {}
     for batch in batches(dataset, SIZE):
         size = len(next(iter(batch.feeds.values())))

@@ -37,7 +37,7 @@ def tiled(maps: Array, side: int) -> NDArray[np.float32]:
             counts = np.diff([*starts, size]).astype(np.float32)
             shape = [1, 1, 1]
             shape[axis] = counts.size
-            found = np.add.reduceat(found, starts, axis=axis) / counts.reshape(shape)
+            found = np.asarray(np.add.reduceat(found, starts, axis=axis) / counts.reshape(shape), np.float32)
     return found
 
 

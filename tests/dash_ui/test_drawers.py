@@ -223,7 +223,7 @@ def test_what_the_estimator_asks_for_takes_the_place_of_other_amounts(desk: Desk
     assert set(found["group_ratios"]) == {"conv2", "conv3", "conv4"}
     with desk.workspace() as workspace:
         made = ACTIONS["prune"](workspace, 1, found, lambda *_: None, lambda: False)
-        assert made.metrics["units"] == 121
+        assert desk.analysis(workspace, made)[1].units == 121
     scattered = pruned_to(wanted, {"distribution": "global", "criterion": "l2"}, coupling)
     assert scattered == {"distribution": "global", "criterion": "l2", "round_to": 1, "ratio": 47 / 168}
 

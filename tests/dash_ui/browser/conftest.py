@@ -24,6 +24,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, Request, Route, expect, sync_playwright
 
 from dash_ui.app import LOG, content_policy, create
+from dash_ui.desk import Desk
 from dash_ui.serving import Server
 from dash_ui.views import View
 
@@ -74,10 +75,15 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def serve() -> Iterator[Callable[..., Served]]:
     """Serve a folder; several calls serve several."""
-    running: list[tuple[Server, object]] = []
+    running: list[tuple[Server, Desk]] = []
 
     def start(
-        folder: Path, views: Sequence[View] | None = None, *, port: int = 0, token: str | None = None, ahead: bool = False
+        folder: Path,
+        views: Sequence[View] | None = None,
+        *,
+        port: int = 0,
+        token: str | None = None,
+        ahead: bool = False,
     ) -> Served:
         app = create(folder, views, looks_ahead=ahead)
         server = Server(app.server, port=port, token=token, content_policy=content_policy(app))

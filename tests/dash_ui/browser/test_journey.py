@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import re
-import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import FilePayload, Page, expect
 
 from onnxprune.workspace.actions import ACTIONS
-from onnxprune.workspace.jobs import Jobs
 from onnxprune.workspace.workspace import Workspace
+from tests.dash_ui.browser.acts import (
+    JOB,
+    NODES,
+    counted,
+    done,
+    drag,
+    drawer,
+    end_work,
+    field,
+    folder_of,
+    ready,
+    selected,
+    steps,
+)  # fmt: skip
 from tests.dash_ui.browser.conftest import Served, Watched, until
 
 Open = Callable[..., Served]
 Shot = Callable[[str], None]
-NETS = Path(__file__).parents[3] / "examples" / "nets"
-DATA = Path(__file__).parents[3] / "onnxprune" / "demo_data" / "digits.npz"
-JOB = 90_000  # milliseconds until work that is done by another process counts as stuck
-NODES = "((((document.querySelector('#tree-graph .js-plotly-plot') || {}).data || [])[7] || {}).customdata || [])"
 
 
 @pytest.fixture
@@ -31,77 +38,9 @@ def quiet(demo: Path) -> Iterator[Path]:
     end_work(demo)
 
 
-def end_work(folder: Path) -> None:
-    """Cancel what waits or runs, and wait until its worker has let go of the folder."""
-    ends = time.monotonic() + 30
-    while time.monotonic() < ends:
-        with Workspace.open(folder, scan=False) as workspace:
-            jobs = Jobs(workspace.database)
-            jobs.mark_lost()
-            left = jobs.all(("queued", "running"))
-            for job in left:
-                if not job.cancel:
-                    jobs.cancel(job.number)
-        if not left:
-            return
-        time.sleep(0.1)
-    raise AssertionError("a worker did not end")
-
-
-def counted(page: Page) -> int:
-    """How many units are to go."""
-    found = re.match(r"([\d,]+) of", page.locator("#plan-counts").text_content() or "")
-    return int(found[1].replace(",", "")) if found else -1
-
-
-def ready(page: Page) -> None:
-    """Wait until a threshold can be set, and the tree and the drawing are there."""
-    expect(page.locator('[data-preset="30%"]')).to_be_enabled()
-    until(page, f"{NODES}.length > 0")
-    until(page, "document.querySelectorAll('#architecture-graph .js-plotly-plot .trace').length > 0")
-
-
-def drag(page: Page, part: float) -> None:
-    """Pull the threshold to a place on its axis."""
-    box = page.locator("#plan-range").bounding_box()
-    assert box is not None
-    y = box["y"] + box["height"] / 2
-    page.mouse.move(box["x"] + 8, y)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 8 + part * (box["width"] - 16), y, steps=10)
-    page.mouse.up()
-
-
-def drawer(page: Page, name: str) -> Locator:
-    """Open a drawer."""
-    found = page.locator(f"#drawer-{name}")
-    if found.is_hidden():
-        page.locator(f"#open-{name}").click()
-    expect(found).to_be_visible()
-    return found
-
-
-def field(page: Page, action: str, label: str) -> Locator:
-    """A field of the settings."""
-    section = page.locator(".settings-section", has=page.locator(f"#settings-head-{action}"))
-    return section.get_by_label(label, exact=True)
-
-
-def steps(folder: Path) -> list[tuple[int, int | None, str]]:
-    """Number, parent and kind of what is recorded, without the trash."""
-    with Workspace.open(folder, scan=False) as workspace:
-        return [(step.number, step.parent, step.kind) for step in workspace.steps.all()]
-
-
-def selected(page: Page, number: int, kind: str = "", *, timeout: int = JOB) -> None:
-    """Wait until a step is selected, in the tree, in the address, and on the page's own account."""
-    expect(page.locator("#tree-facts .tree-title")).to_contain_text(f"#{number} {kind}", timeout=timeout)
-    expect(page).to_have_url(re.compile(rf"[?&]step={number}\b"))
-
-
-def done(page: Page, text: str) -> None:
-    """Wait for the message that something is done."""
-    expect(page.locator(".toast-done", has_text=text)).to_be_visible(timeout=JOB)
+def sent(name: str, data: bytes) -> FilePayload:
+    """A file that a person chooses."""
+    return {"name": name, "mimeType": "application/octet-stream", "buffer": data}
 
 
 def test_the_whole_story(page: Page, open_page: Open, quiet: Path, shot: Shot) -> None:
@@ -237,7 +176,7 @@ def test_automatically_from_the_drawer(page: Page, open_page: Open, quiet: Path,
     section = page.locator(".settings-section", has=page.locator("#settings-head-auto"))
     section.get_by_text("More").click()
     field(page, "auto", "Tries at most").fill("1")
-    field(page, "auto", "Strategy").click()
+    section.locator(".dash-dropdown", has_text="then what the estimator suggests").click()
     page.get_by_role("option", name="stop there").click()
     field(page, "auto", "Epochs").fill("1")
     field(page, "auto", "Loss at most").fill("much")
@@ -279,18 +218,16 @@ def test_files_out_and_in(page: Page, open_page: Open, quiet: Path, shot: Shot) 
         ("broken.onnx", b"this is no model", "broken.onnx"),
         ("plan.json", b"{}", "plan.json"),
     ):
-        upload.set_input_files({"name": name, "mimeType": "application/octet-stream", "buffer": data})
+        upload.set_input_files(sent(name, data))
         expect(page.locator(".toast-error", has_text=words)).to_be_visible()
         page.locator(".toast-error", has_text=words).get_by_role("button", name="Dismiss").click()
-    model = {"name": "smaller.onnx", "mimeType": "application/octet-stream", "buffer": taken["model.onnx"].read_bytes()}
-    upload.set_input_files(model)
+    upload.set_input_files(sent("smaller.onnx", taken["model.onnx"].read_bytes()))
     done(page, "models/smaller.onnx is a model of this workspace now.")
     assert steps(quiet)[-1] == (3, None, "original")
     page.locator("#tree-keys").focus()
     page.keyboard.press("ArrowUp")
     selected(page, 1)
-    plan = {"name": "plan.json", "mimeType": "application/json", "buffer": taken["plan.json"].read_bytes()}
-    upload.set_input_files(plan)
+    upload.set_input_files(sent("plan.json", taken["plan.json"].read_bytes()))
     expect(page.locator("#toasts")).to_contain_text("plan.json is carried out on step 1")
     selected(page, 4)
     expect(page.locator("#tree-facts")).to_contain_text("84 of 168")
@@ -346,25 +283,15 @@ def test_the_estimator_prunes_to_a_number(page: Page, open_page: Open, quiet: Pa
     knob = page.locator("#tree-estimator-knob")
     expect(knob).to_be_visible()
     knob.focus()
-    while int(knob.get_attribute("aria-valuenow") or 0) > 120:
+    while int(knob.get_attribute("aria-valuenow") or 0) > 121:
         page.keyboard.press("ArrowDown")
-    wanted = int(knob.get_attribute("aria-valuenow") or 0)
+    wanted = 121  # which no share of every layer comes to
     page.get_by_role("button", name=f"Prune to {wanted}").click()
     expect(page.locator("#toasts")).to_contain_text("Prune step 1: job 1 is queued.")
     selected(page, 3, "prune")
     left = re.search(r"(\d+) of 168", page.locator("#tree-facts").text_content() or "")
     assert left is not None
     assert int(left[1]) == wanted
-
-
-def folder_of(place: Path, model: str, *, data: bool = True) -> Path:
-    """A workspace with one of the example nets."""
-    folder = place / model
-    (folder / "data").mkdir(parents=True)
-    shutil.copy(NETS / f"{model}.onnx", folder)
-    if data:
-        shutil.copy(DATA, folder / "data")
-    return folder
 
 
 @pytest.mark.parametrize(("model", "words"), [("vit", ("heads", "neurons")), ("lstm", ("cells",))])
@@ -387,3 +314,21 @@ def test_other_kinds_of_units(
     expect(page.locator("#tree-facts")).to_contain_text(re.compile(r"\d+ of \d+"))
     assert gone > 0
     end_work(folder)
+
+
+def test_likely_plans_are_measured_before_one_asks(page: Page, open_page: Open, quiet: Path, shot: Shot) -> None:
+    open_page(quiet, ahead=True)
+    ready(page)
+    mark = page.locator("#plan-marks .plan-mark", has_text="%").first
+    expect(mark).to_be_visible(timeout=JOB)
+    expect(mark).to_have_attribute("title", re.compile("accuracy .* measured for as many units by a ratio"))
+    expect(page.locator("#open-jobs")).to_have_text("Jobs")  # nothing that a person waits for
+    shot("journey-marks")
+    drawer(page, "guidance")
+    ahead = page.get_by_label("Measure likely plans while nothing else runs")
+    expect(ahead).to_be_checked()
+    ahead.uncheck()
+    expect(drawer(page, "jobs").locator(".job-running")).to_have_count(0, timeout=JOB)
+    page.reload()
+    drawer(page, "guidance")
+    expect(ahead).not_to_be_checked()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,9 +42,9 @@ def unit(page: Page, number: int) -> Locator:
 
 
 @pytest.fixture
-def pruned(demo: Path) -> Iterator[Path]:
+def pruned(demo: Path) -> Path:
     prune(demo)
-    yield demo
+    return demo
 
 
 def test_before_and_after_marked_and_undone(page: Page, open_page: Open, pruned: Path, shot: Shot) -> None:
@@ -54,9 +54,9 @@ def test_before_and_after_marked_and_undone(page: Page, open_page: Open, pruned:
     gone = page.locator("#maps-units .maps-unit.gone")
     expect(gone).to_have_count(6)
     expect(gone.first).to_have_attribute("aria-disabled", "true")
-    expect(page.locator("#maps-words")).to_contain_text("left #1, right #2, 6 of 24 not in it any longer")
+    expect(page.locator("#maps-words")).to_contain_text("left #1, right #2, 6 of 24 gone")
     expect(page.locator(".maps-table thead")).to_have_text(re.compile("before.*now.*draft"))
-    expect(page.locator("#maps-words")).to_contain_text("click a filter to take it into the plan")
+    expect(page.locator("#maps-words")).to_contain_text("click a filter to plan its removal")
     unit(page, 3).click()
     expect(unit(page, 3)).to_have_attribute("aria-pressed", "true")
     expect(page.locator(".maps-effect")).to_contain_text("The draft moves it by")
@@ -72,18 +72,83 @@ def test_before_and_after_marked_and_undone(page: Page, open_page: Open, pruned:
     expect(page.locator('.maps-unit[aria-pressed="true"]')).not_to_have_count(2)
 
 
-def test_shots(page: Page, open_page: Open, tmp_path: Path, shot: Shot, demo: Path) -> None:
-    for name, group in (("residual", None), ("lstm", None), ("vit", "heads"), ("mlp", None)):
-        place = tmp_path / name
-        place.mkdir()
-        shutil.copytree(demo / "data", place / "data")
-        shutil.copy(NETS / f"{name}.onnx", place)
-        prune(place)
-        groups = ""
-        if group:
-            with Workspace.open(place) as workspace:
-                view = Desk(place).analysis(workspace, workspace.steps.get(2))[1]
-                groups = "&group=" + next(g.name for g in view.groups if g.kind == group)
-        open_page(place, "?step=2&tab=inspect:maps" + groups, views=[VIEW])
-        expect(page.locator("#maps-units .maps-unit").first).to_be_visible()
-        shot(f"maps-{name}")
+def test_choosing_instances(page: Page, open_page: Open, pruned: Path, shot: Shot) -> None:
+    open_page(pruned, "?step=2&group=conv4&tab=inspect:maps", views=[VIEW])
+    row = page.locator("#maps-row")
+    expect(page.locator("#maps-units .maps-unit")).to_have_count(64)
+    expect(page.locator(".maps-facts")).to_contain_text("label2")
+    page.locator("#maps-next").click()
+    expect(row).to_have_value("1")
+    page.locator("#maps-previous").click()
+    page.locator("#maps-previous").click()
+    expect(row).to_have_value("449")  # past the first one comes the last
+    page.locator("#maps-wrong").click()
+    expect(page.locator(".maps-badly")).to_have_count(1)
+    expect(page.locator(".maps-facts")).to_contain_text("✗")
+    row.fill("12")
+    row.press("Enter")
+    expect(page.locator("#maps-instance img")).to_have_attribute("alt", "Instance 12")
+    page.locator("#maps-class").click()
+    page.get_by_role("option", name="class 7").click()
+    expect(page.locator(".maps-facts")).to_contain_text("label7")
+    page.locator("#maps-random").click()
+    expect(page.locator(".maps-facts")).to_contain_text("label7")
+    page.get_by_text("looks at", exact=True).click()
+    expect(page.locator("#maps-words")).to_contain_text("guided back-propagation")
+    shot("maps-sees")
+    page.get_by_text("mean", exact=True).click()
+    expect(page.locator("#maps-instance")).to_contain_text("of 450 instances")
+    expect(page.locator("#maps-effect")).to_contain_text("Right: before")
+    expect(row).to_be_hidden()
+    shot("maps-mean")
+
+
+def test_sorting_and_keyboard(page: Page, open_page: Open, pruned: Path) -> None:
+    open_page(pruned, "?step=2&group=conv1&tab=inspect:maps", views=[VIEW])
+    units = page.locator("#maps-units .maps-unit")
+    expect(units).to_have_count(24)
+    page.get_by_text("change", exact=True).click()
+    expect(units.first).to_have_class(re.compile("gone"))
+    expect(units.nth(6)).not_to_have_class(re.compile("gone"))
+    page.get_by_text("score", exact=True).click()
+    expect(units.first).not_to_have_class(re.compile("gone"))
+    titles = [units.nth(k).get_attribute("title") or "" for k in range(18)]
+    scores = [float(re.search(r"l2 ([0-9.]+)", title)[1]) for title in titles]  # type: ignore[index]
+    assert scores == sorted(scores)
+    units.first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(units.nth(1)).to_be_focused()
+    page.keyboard.press("End")
+    expect(units.last).to_be_focused()
+    page.keyboard.press("Enter")  # one that is gone
+    expect(page.locator(".toast")).to_contain_text("is not in #2 any longer")
+    page.keyboard.press("Home")
+    page.keyboard.press("Space")
+    expect(units.first).to_have_attribute("aria-pressed", "true")
+    expect(page.locator(".maps-unit.pending")).to_have_count(0)
+    assert len(drafted(pruned, 2, "conv1")) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "form"), [("lstm", "cells", "lines"), ("vit", "heads", "pictures"), ("mlp", "neurons", "bars")]
+)
+def test_other_kinds(
+    page: Page, open_page: Open, tmp_path: Path, shot: Shot, demo: Path, name: str, kind: str, form: str
+) -> None:
+    place = tmp_path / name
+    place.mkdir()
+    shutil.copytree(demo / "data", place / "data")
+    shutil.copy(NETS / f"{name}.onnx", place)
+    prune(place)
+    with Workspace.open(place) as workspace:
+        _, coupling = Desk(place).analysis(workspace, workspace.steps.get(2))
+    group = next(found for found in coupling.groups if found.kind == kind)
+    open_page(place, f"?step=2&group={group.name}&tab=inspect:maps", views=[VIEW])
+    expect(page.locator("#maps-units")).to_have_attribute("data-form", form)
+    left = page.locator("#maps-units .maps-unit:not(.gone)")
+    expect(left).to_have_count(group.units)
+    expect(page.locator("#maps-words")).to_contain_text(group.name)
+    left.nth(1).click()
+    expect(page.locator("#maps-effect")).to_contain_text("The draft moves it by")
+    assert drafted(place, 2, group.name) == [1]
+    shot(f"maps-{name}")

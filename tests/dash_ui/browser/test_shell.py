@@ -14,6 +14,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from dash_ui import ids, parts
 from dash_ui.desk import Desk
+from dash_ui.help import STOPS
 from dash_ui.state import Selection
 from dash_ui.theme import finish, theme_of
 from dash_ui.views import View
@@ -294,7 +295,7 @@ def test_what_others_do_is_seen(page: Page, open_page: Open, small: Path, views:
 
 
 def test_messages(page: Page, open_page: Open, small: Path, views: list[View], shot: Shot) -> None:
-    open_page(small, views=views)
+    open_page(small, "?tab=inspect:button", views=views)
     page.locator("#button-done").click()
     toast = page.locator(".toast-done")
     expect(toast).to_contain_text("<b>It is done</b>")
@@ -307,11 +308,34 @@ def test_messages(page: Page, open_page: Open, small: Path, views: list[View], s
 
 
 def test_the_plan_in_words(page: Page, open_page: Open, small: Path, views: list[View]) -> None:
-    open_page(small, views=views)
+    open_page(small, "?tab=inspect:button", views=views)
     page.locator("#button-plan").click()
     expect(page.locator("#top-summary")).to_have_text("4 of 1,224 unitsestimating …")
     page.locator("#button-plan").click()
     expect(page.locator("#top-summary")).to_have_text("4 of 1,224 units−48% MACs est.")
+
+
+def test_the_inspection_folds_to_its_tabs_where_the_page_is_low(
+    page: Page, open_page: Open, small: Path, views: list[View]
+) -> None:
+    open_page(small, views=views)
+    panel, body = page.locator("#panel-inspect"), page.locator("#panel-inspect .panel-body")
+    expect(body).to_be_hidden()
+    assert page.locator("#slot-button").text_content() == "", "nothing of it is made before somebody looks at it"
+    panel.get_by_role("tab", name="Button").click()
+    expect(page.locator("#button-done")).to_be_visible()
+    expect(page).to_have_url(re.compile("inspect%3Abutton"))
+    panel.get_by_role("tab", name="Button").click()
+    expect(body).to_be_hidden()
+    fold = panel.get_by_role("button", name="Open or fold Inspect")
+    fold.click()
+    expect(page.locator("#button-done")).to_be_visible()
+    expect(fold).to_have_attribute("aria-expanded", "true")
+    fold.click()
+    expect(body).to_be_hidden()
+    page.set_viewport_size({"width": 2560, "height": 1440})
+    page.goto(page.url.split("?")[0])
+    expect(page.locator("#button-done")).to_be_visible()
 
 
 def test_keys(page: Page, open_page: Open, small: Path, views: list[View], shot: Shot) -> None:
@@ -335,18 +359,18 @@ def test_keys(page: Page, open_page: Open, small: Path, views: list[View], shot:
 
 def test_the_tour_of_the_example(page: Page, open_page: Open, demo: Path, views: list[View], shot: Shot) -> None:
     open_page(demo, views=views, tour=True)
-    for number, title in enumerate(("See what can go", "Make it smaller", "Compare and go back"), 1):
-        card = page.get_by_role("dialog", name=title)
+    for number, stop in enumerate(STOPS, 1):  # none of these views does what it asks for: it goes on
+        card = page.get_by_role("dialog", name=stop.title)
         expect(card).to_contain_text(f"{number} of 3")
         shot(f"tour-{number}")
-        card.get_by_role("button", name="Done" if number == 3 else "Next").click()
+        card.get_by_role("button", name=stop.does).click()
     expect(page.locator("#tour")).to_be_hidden()
     page.reload()
     expect(page.locator("#tree-now")).to_be_visible()
     expect(page.locator("#tour")).to_be_hidden()
     page.keyboard.press("?")
     page.get_by_role("button", name="Show the tour").click()
-    expect(page.get_by_role("dialog", name="See what can go")).to_be_visible()
+    expect(page.get_by_role("dialog", name=STOPS[0].title)).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.locator("#tour")).to_be_hidden()
 
@@ -408,7 +432,7 @@ def test_a_folder_that_may_only_be_read(page: Page, open_page: Open, small: Path
 
 def test_a_view_that_waits_says_so_and_keeps_what_it_shows(page: Page, open_page: Open, small: Path) -> None:
     go_on = threading.Event()
-    open_page(small, views=[view("tree", "history"), slow(go_on)])
+    open_page(small, "?tab=inspect:slow", views=[view("tree", "history"), slow(go_on)])
     expect(page.locator("#tree-now")).to_have_text("tree: step 1, group None")
     page.locator("#slow-begin").click()
     sign = "getComputedStyle(document.querySelector('#panel-inspect .panel-body'), '::after')"
