@@ -60,7 +60,7 @@ class Desk:
         self.kept = Kept()
         self._viewing: Workspace | None = None
         self._watch: Database | None = None
-        self._watching, self._seen = threading.Lock(), (-1, {"tree": "", "jobs": ""})
+        self._watching, self._seen = threading.Lock(), (-1, {"tree": "", "jobs": "", "ended": ""})
 
     def open(self) -> None:
         """Look into the folder for the first time. Raises what `Workspace.open` does."""
@@ -95,7 +95,7 @@ class Desk:
         return self.kept.get(("analysis", step.model_hash), lambda: analyse(workspace.model(step.number)))
 
     def revisions(self) -> dict[str, str]:
-        """A text for the tree and one for the jobs, each another one when something changed."""
+        """Texts for the tree, for the jobs, and for what came of them; each another one when something changed."""
         return self.now(None)[0]
 
     def draft_revision(self, step: int) -> str:
@@ -139,7 +139,19 @@ def _revisions(database: Database) -> dict[str, str]:
         "SELECT number, state, stage, done, total, cancel, result FROM job ORDER BY number DESC LIMIT 200"
     )
     files = database.rows("SELECT path, hash, problem FROM file ORDER BY path")
-    return {"tree": _digest([*map(tuple, tree), *map(tuple, files)]), "jobs": _digest(map(tuple, jobs))}
+    ended = [(job["number"], job["state"]) for job in jobs] + _measured(database)
+    return {
+        "tree": _digest([*map(tuple, tree), *map(tuple, files)]), "jobs": _digest(map(tuple, jobs)),
+        "ended": _digest(ended),
+    }  # fmt: skip
+
+
+def _measured(database: Database) -> list[tuple[str, int]]:
+    """How much is kept of what was measured; a folder that may only be read may be of before there was any."""
+    there = database.rows("SELECT name FROM sqlite_master WHERE type = 'table' AND name IN ('kept', 'preview')")
+    queries = {"kept": "SELECT count(*) AS found FROM kept", "preview": "SELECT count(*) AS found FROM preview"}
+    rows = ((row["name"], database.row(queries[row["name"]])) for row in there)
+    return [(name, row["found"]) for name, row in rows if row is not None]
 
 
 def _digest(rows: Any) -> str:

@@ -120,7 +120,7 @@ def tour() -> html.Div:
                 "data-until": stop.until,
                 "aria-label": stop.title,
             },
-        )  # fmt: skip
+        )
         for number, stop in enumerate(STOPS, 1)
     ]
     return html.Div([html.Div(className="tour-light"), *cards], id="tour", className="tour", hidden=True)

@@ -7,6 +7,7 @@ __all__ = [
     "AUTO",
     "DATASET",
     "DRAFT_CHANGED",
+    "ENDED",
     "ESTIMATE",
     "EXPORT",
     "FIND",
@@ -26,6 +27,7 @@ __all__ = [
     "THEME_BUTTON",
     "TICK",
     "TOAST",
+    "TREE",
     "UNDO",
     "URL",
 ]
@@ -33,7 +35,9 @@ __all__ = [
 URL = "url"  # dcc.Location
 TICK = "tick"  # dcc.Interval of a second, for what must be asked again and again
 SELECTION = "selection"  # Store: `state.Selection` as a dict
-REVISION = "revision"  # Store: {"tree": text, "jobs": text}; another text when somebody changed something
+REVISION = "revision"  # Store: {"tree": text, "jobs": text, ...}; another text when somebody changed something
+TREE = "revision-tree"  # Store: of it the text for steps and files alone
+ENDED = "revision-ended"  # Store: of it the text for what became of jobs and what they measured, not how far they are
 DRAFT_CHANGED = "draft-changed"  # Store: the revision of the selected step's draft
 THEME = "theme"  # Store: "light" or "dark"
 TOAST = "toast"  # Store: {"kind": "info" | "done" | "error", "text": ..., "hint": ...}, the newest message

@@ -45,6 +45,8 @@ def stores(revisions: dict[str, str]) -> list[Component]:
         dcc.Interval(id=ids.TICK, interval=1000),
         *(dcc.Store(id=name) for name in empty),
         dcc.Store(id=ids.REVISION, data=revisions),
+        dcc.Store(id=ids.TREE, data=revisions["tree"]),
+        dcc.Store(id=ids.ENDED, data=revisions["ended"]),
         dcc.Store(id=ids.OPTIONS, storage_type="local"),
         dcc.Store(id=ids.RUNNING),
         dcc.Store(id="shell-opened", data=[]),

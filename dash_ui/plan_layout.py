@@ -11,8 +11,8 @@ from dash_ui.rows.units import SCALE_WORDS
 from onnxprune.instability import RUNS
 
 __all__ = [
-    "ASKED", "CRITERION", "DRAFT", "FORESEEN", "GRAPH", "KNOWN", "LOG", "PREVIEW", "RADAR", "RUNS_OF", "SCALE",
-    "SHOWN", "STORES", "UNITS", "layout", "tools",
+    "ASKED", "CRITERION", "DRAFT", "FORESEEN", "GRAPH", "KNOWN", "LOG", "OFFERED", "PREVIEW", "RADAR", "RUNS_OF",
+    "SCALE", "SHOWN", "STORES", "UNITS", "layout", "tools",
 ]  # fmt: skip
 
 UNITS = "plan-units"  # what does not change while a threshold is dragged
@@ -22,7 +22,8 @@ KNOWN = "plan-known"  # which draft that is, likewise
 ASKED = "plan-asked"  # a change that the browser wants to have in the draft
 PREVIEW = "plan-preview"  # where the threshold is while it moves
 FORESEEN = "plan-foreseen"  # what would be left there
-STORES = (UNITS, SHOWN, DRAFT, KNOWN, ASKED, PREVIEW, FORESEEN)
+OFFERED = "plan-offered"  # the criterion that the page begins with, which nobody chose
+STORES = (UNITS, SHOWN, DRAFT, KNOWN, ASKED, PREVIEW, FORESEEN, OFFERED)
 CRITERION, SCALE, LOG, RUNS_OF = "plan-criterion", "plan-scale", "plan-log", "plan-runs"
 GRAPH, RADAR = "plan-graph", "plan-radar"
 LEFT = {"units": "units", "score": "score", "instability": "instability", "parameters": "parameters", "macs": "MACs"}
@@ -104,7 +105,7 @@ def _presets() -> html.Div:
             html.Span("Remove", className="plan-word"),
             html.Div(
                 [
-                    html.Button(text, className="plain small", title=title, **{"data-preset": name})
+                    html.Button(text, className="plain small", title=title, disabled=True, **{"data-preset": name})
                     for name, text, title in presets
                 ],
                 className="plan-joined", role="group", **{"aria-label": "Presets of the threshold"},

@@ -154,7 +154,7 @@ def _register_choices(app: Dash, desk: Desk) -> None:
     @app.callback(
         [Output(*pair) for pair in shown],
         Input(ids.SELECTION, "data"),
-        Input(ids.REVISION, "data"),
+        Input(ids.TREE, "data"),
         [State(*pair) for pair in shown],
     )
     def choices(selection: dict[str, Any] | None, _: Any, *before: Any) -> Any:

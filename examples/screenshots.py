@@ -30,7 +30,7 @@ DATA = ROOT / "onnxprune" / "demo_data" / "digits.npz"
 IMAGES = ROOT / "docs" / "images"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 SIZE = (1440, 900)
-COLOURS = 128  # of a file: few enough for a small one, enough for smooth text
+COLOURS = 256  # of a file, so that it is small
 LONG = 60_000  # milliseconds
 
 
@@ -77,12 +77,12 @@ SCENES = {
     "residual": Scene(
         ROOT / "examples" / "nets" / "residual.onnx",
         (_prune(1, 0.4, criterion="taylor"), _tune(2)),
-        (Shot("app-residual", "?step=1&group=layer2.0.conv1&tab=statistics:pareto", preset="30%"),),
+        (Shot("app-residual", "?step=3&group=layer2.0.conv1&tab=statistics:classes", preset="20%"),),
     ),
     "transformer": Scene(
         ROOT / "examples" / "nets" / "vit.onnx",
         (_prune(1, 0.3, criterion="taylor"), _tune(2)),
-        (Shot("app-transformer", "?step=1&group=blocks.1.mlp.0&tab=statistics:classes", theme="dark", preset="30%"),),
+        (Shot("app-transformer", "?step=1&group=blocks.1.mlp.0", theme="dark", preset="30%"),),
     ),
 }  # fmt: skip
 

@@ -179,7 +179,7 @@
     name.append(element("b", "", String(gone ? fact.b : fact.u)));
     if (!gone && fact.b !== null && fact.b !== fact.u && S.shown.form !== "bars") name.append(element("span", "maps-was", "← " + fact.b));
     const aside = gone ? "gone" : fact.zeroed ? "zeroed" : S.shown.before === null ? "" : percent(fact.change);
-    if (S.shown.form !== "bars" || gone) name.append(element("span", "", aside));
+    if (S.shown.form !== "bars") name.append(element("span", "", aside));
     made.append(drawn(fact, side), name);
     return made;
   }
@@ -314,6 +314,10 @@
     },
     paint: function (shown, draft, sort) {
       const box = place();
+      if (box && !shown) {
+        box.replaceChildren();
+        S.shown = null;
+      }
       if (!box || !shown) return "";
       if (draft !== S.draft) {
         S.draft = draft;

@@ -240,6 +240,7 @@
     const part = S.t === null ? 0 : here.part(S.t);
     const inside = Math.min(Math.max(part, 0), 1);
     if (document.activeElement !== slider || !S.dragging) slider.value = Math.round(inside * STEPS);
+    slider.setAttribute("aria-label", "Threshold");
     slider.setAttribute("aria-valuetext", S.t === null ? "no threshold" : `${S.t.toPrecision(4)}, ${S.told}`);
     mark.style.left = `${here.l + inside * here.w}px`;
     mark.style.top = `${here.t}px`;

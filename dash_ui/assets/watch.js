@@ -29,7 +29,11 @@
         window.location.reload(); // a model has come
         return;
       }
+      const before = shown;
       shown = now;
+      for (const part of ["tree", "ended"]) {
+        if (now[part] !== before[part]) shared.send("revision-" + part, now[part]);
+      }
       shared.send("revision", now);
     }
     const same = shared.selection && shared.selection.step === step;

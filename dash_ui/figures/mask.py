@@ -119,20 +119,22 @@ def _bounds(figure: go.Figure, side: Side, axis: str, shape: tuple[int, int], th
 
 
 def histogram(edges: NDArray[np.float64], left: NDArray[np.int64], gone: NDArray[np.int64], theme: Theme) -> go.Figure:
-    """Magnitudes: weights that are left, and on top of them those that are gone. Dragging chooses a range."""
+    """Magnitudes: what is left, and above it up to a dotted line what is gone. Dragging chooses a range."""
     middle, width = (edges[1:] + edges[:-1]) / 2, float(edges[1] - edges[0])
     figure = go.Figure()
-    bounds = np.stack([edges[:-1], edges[1:]], axis=1)
-    for name, many, marker in (
-        ("left", left, {"color": theme.palette[0]}),
-        ("gone", gone, {"color": theme.gone, "pattern": {"shape": "/", "fgcolor": theme.surface, "size": 4}}),
-    ):  # fmt: skip
+    about = np.stack([edges[:-1], edges[1:], left, gone], axis=1)
+    hover = "|w| %{customdata[0]:.3g} to %{customdata[1]:.3g}<br>%{customdata[2]:,} left, %{customdata[3]:,} gone"
+    for name, many, colour in (("gone", left + gone, theme.gone), ("left", left, theme.palette[0])):
         figure.add_bar(
-            x=middle, y=many, width=width, name=name, customdata=bounds, marker={**marker, "line": {"width": 0}},
-            hovertemplate=f"%{{y:,}} {name}<br>|w| %{{customdata[0]:.3g}} to %{{customdata[1]:.3g}}<extra></extra>",
+            x=middle, y=many, width=width, name=name, customdata=about, hovertemplate=f"{hover}<extra></extra>",
+            marker={"color": colour, "line": {"width": 0}},
         )  # fmt: skip
+    figure.add_scatter(
+        x=middle, y=left + gone, mode="lines", hoverinfo="skip",
+        line={"shape": "hvh", "color": theme.ink, "width": 1, "dash": "dot"},
+    )  # fmt: skip
     finish(
-        figure, theme, barmode="stack", bargap=0, dragmode="select", selectdirection="h", showlegend=False,
+        figure, theme, barmode="overlay", bargap=0, dragmode="select", selectdirection="h", showlegend=False,
         margin={"l": 34, "r": 4, "t": 4, "b": 38}, hovermode="closest", meta={"largest": float(edges[-1])},
     )  # fmt: skip
     figure.update_xaxes(title={"text": "|w|, drag to take a range", "standoff": 2, "font": {"size": 11}}, nticks=5,

@@ -57,8 +57,10 @@ def _stretch(places: Any, size: int) -> tuple[int, int]:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Blocks of ``high`` x ``wide`` cells. ``values``: of the largest magnitude; ``gone``: shares
-    0..1; ``by_hand``: 1 where anything in it was."""
+    """Blocks of ``high`` x ``wide`` cells.
+
+    ``values``: that of the largest magnitude; ``gone``: shares 0..1; ``by_hand``: 1 where anything in it was.
+    """
 
     window: Window
     high: int
@@ -151,14 +153,25 @@ def _gone(ground: Pixels, gone: Floats, hand: NDArray[np.bool_]) -> None:
     brushed = hand & whole
     ground[brushed] = HAND_GROUND
     ground[brushed & dots] = HAND_DOT
-    edge = np.zeros_like(hand)
-    edge[:, 1:] |= hand[:, 1:] != hand[:, :-1]
-    edge[1:] |= hand[1:] != hand[:-1]
-    edge[0] |= hand[0]
-    edge[-1] |= hand[-1]
-    edge[:, 0] |= hand[:, 0]
-    edge[:, -1] |= hand[:, -1]
-    ground[edge] = OUTLINE
+    ground[_outline(hand)] = OUTLINE
+
+
+def _outline(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The border of a region, one pixel wide and inside of it; left out where the region is narrower than 5 pixels."""
+    inner = _shrunk(region, beyond=False)
+    far = ~_shrunk(inner, beyond=False)
+    for _ in range(2):
+        far = _shrunk(far, beyond=True)
+    return region & ~inner & ~far
+
+
+def _shrunk(region: NDArray[np.bool_], *, beyond: bool) -> NDArray[np.bool_]:
+    """Pixels whose eight neighbours are in the region as well. ``beyond``: whether those outside of the picture are."""
+    found, around = region.copy(), np.pad(region, 1, constant_values=beyond)
+    for y in range(3):
+        for x in range(3):
+            found &= around[y : y + region.shape[0], x : x + region.shape[1]]
+    return found
 
 
 def png(pixels: Pixels, theme: Theme) -> str:

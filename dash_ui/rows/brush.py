@@ -125,14 +125,15 @@ def units_in(matrix: Matrix, area: Area, *, columns: bool) -> dict[int, list[int
 
 def ranges_of(matrix: Matrix, area: Area) -> list[list[int]]:
     """Places among the stored numbers, as [start, stop) one after the other. Raises OptionError for too many."""
-    rows = matrix.row_place[area.rows]
     size = int(np.prod(matrix.shape, dtype=np.int64))
     taken = np.zeros(size + 2, np.bool_)
-    if area.inside.all():
-        taken[(rows[:, None] + matrix.column_place[area.columns] + 1).reshape(-1)] = True
-    else:
+    inside = taken[1:-1]
+    seen = matrix.view(inside.reshape(matrix.shape))
+    if np.may_share_memory(seen, inside):
+        seen[area.rows, area.columns] = area.inside
+    else:  # kernels: the matrix is not a view of what is stored
         row, column = np.nonzero(area.inside)
-        taken[rows[row] + matrix.column_place[area.columns][column] + 1] = True
+        inside[matrix.row_place[area.rows][row] + matrix.column_place[area.columns][column]] = True
     edges: Ints = np.flatnonzero(taken[1:] != taken[:-1])
     if edges.size > 2 * MOST_RANGES:
         raise OptionError(

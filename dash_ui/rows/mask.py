@@ -69,6 +69,12 @@ class Layer:
         found: Codes = np.minimum(np.nan_to_num(size, copy=False, nan=0.0), BINS - 1).astype(np.uint8)
         return found
 
+    @cached_property
+    def many(self) -> NDArray[np.int64]:
+        """How many cells each bin has."""
+        flat = self.bins.T if self.bins.flags.f_contiguous else self.bins
+        return np.bincount(flat.reshape(-1), minlength=BINS)
+
 
 @dataclass(frozen=True, eq=False)
 class Mask:
@@ -131,12 +137,13 @@ def choices(found: Mapping[str, Matrix], coupling: Coupling, group: str | None) 
 
 
 def first_weight(found: Mapping[str, Matrix], coupling: Coupling, group: str | None) -> str | None:
-    """The largest weight that makes the group's units; of the model where the group has none."""
-    number = coupling.by_name.get(group or "", None)
-    mine = [name for name, matrix in found.items() if number is not None and number in _groups(matrix)]
-    return next(iter(_ranked(found, mine, number)), None) or next(
-        iter(sorted(found, key=lambda name: (len(found[name].shape) < 2, len(_groups(found[name])) == 0))), None
-    )
+    """The largest weight that makes the group's units; where the group has none, of the first one that has some."""
+    wanted = coupling.by_name.get(group or "")
+    for number in (*(() if wanted is None else (wanted,)), *range(len(coupling.groups))):
+        mine = [name for name, matrix in found.items() if number in _groups(matrix)]
+        if mine:
+            return _ranked(found, mine, number)[0]
+    return max(found, key=lambda name: found[name].cells, default=None)
 
 
 def _ranked(found: Mapping[str, Matrix], names: Sequence[str], number: int | None) -> list[str]:
@@ -261,11 +268,8 @@ def _sum(found: Any) -> Counts:
 def magnitudes(mask: Mask) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
     """Edges of the bins of |w|, how many weights are left in each, and how many are gone."""
     edges = np.linspace(0.0, mask.layer.largest or 1.0, BINS + 1)
-    bins = mask.layer.bins
-    gone = bins[mask.codes != 0]
-    every = np.bincount(bins.reshape(-1, order="A"), minlength=BINS)
-    lost = np.bincount(gone, minlength=BINS)
-    return edges, every - lost, lost
+    lost = np.bincount(mask.layer.bins[mask.codes != 0], minlength=BINS)
+    return edges, mask.layer.many - lost, lost
 
 
 def changes(workspace: Workspace, step: Step, name: str) -> list[Change]:

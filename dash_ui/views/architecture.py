@@ -176,12 +176,12 @@ def _register_drawing(app: Dash, desk: Desk) -> None:
         Input(OPEN, "data"),
         Input(METRIC, "value"),
         Input(ids.THEME, "data"),
-        Input(ids.REVISION, "data"),
+        Input(ids.ENDED, "data"),
         State(PLACES, "data"),
     )
     def show(  # one parameter for each input
         focus: dict[str, Any] | None, size: dict[str, Any] | None, opened: list[int] | None, metric: str | None,
-        theme: str | None, revision: dict[str, str] | None, before: dict[str, Any] | None,
+        theme: str | None, ended: str | None, before: dict[str, Any] | None,
     ) -> Any:  # fmt: skip
         if not focus or not size or focus.get("step") is None:
             return [no_update] * 6
@@ -191,7 +191,7 @@ def _register_drawing(app: Dash, desk: Desk) -> None:
             opened,
             metric,
             theme,
-            (revision or {}).get("jobs") if metric in ("latency", "sensitivity") else "",
+            ended if metric in ("latency", "sensitivity") else "",
         ]
         if before is not None and before.get("stamp") == stamp:
             return [no_update] * 6

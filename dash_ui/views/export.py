@@ -76,7 +76,7 @@ def register(app: Dash, desk: Desk) -> None:
         Output("export-files", "children"),
         Output("export-commands", "children"),
         Input(ids.SELECTION, "data"),
-        Input(ids.REVISION, "data"),
+        Input(ids.TREE, "data"),
     )
     def fill(selection: dict[str, Any] | None, _: Any) -> tuple[Component, str]:
         number = Selection.of(selection).step

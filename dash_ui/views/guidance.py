@@ -100,7 +100,7 @@ def register(app: Dash, desk: Desk) -> None:
         Output("guidance-measure", "disabled"),
         Output("guidance-missing", "children"),
         Input(ids.SELECTION, "data"),
-        Input(ids.REVISION, "data"),
+        Input(ids.ENDED, "data"),
     )
     def fill(selection: dict[str, Any] | None, _: Any) -> Any:
         now = Selection.of(selection)

@@ -97,7 +97,7 @@ def register(app: Dash, desk: Desk) -> None:
         Output("open-jobs", "children"),
         Output(ids.TOAST, "data", allow_duplicate=True),
         Output(ids.SELECTION, "data", allow_duplicate=True),
-        Input(ids.REVISION, "data"),
+        Input(ids.ENDED, "data"),
         State(ids.RUNNING, "data"),
         State(ids.SELECTION, "data"),
         prevent_initial_call="initial_duplicate",

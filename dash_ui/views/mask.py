@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dash import ClientsideFunction, Dash, Input, Output, State, dcc, html, no_update
+from dash import ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
 
 from dash_ui import ids, parts
@@ -42,7 +42,7 @@ __all__ = ["VIEW"]
 NAME = "mask"
 GRAPH, WEIGHT, WINDOW, SEEN = f"{NAME}-graph", f"{NAME}-weight", f"{NAME}-window", f"{NAME}-seen"
 BRUSH, AT, SQUARE, HISTOGRAM = f"{NAME}-brush", f"{NAME}-at", f"{NAME}-square", f"{NAME}-histogram"
-SIZE = f"{NAME}-size"
+SIZE, DRAWN = f"{NAME}-size", f"{NAME}-drawn"  # counts come after the picture, which they would slow down
 REMOVED = parts.CONFIG["modeBarButtonsToRemove"]
 TOOLS = {"rectangle": "Rectangle", "lasso": "Lasso", "zoom": "Zoom"}
 VERBS = {"remove": "Remove", "restore": "Restore"}
@@ -98,7 +98,7 @@ def layout() -> html.Div:
         ],
         className="mask-said",
     )
-    stores = [dcc.Store(id=name) for name in (WINDOW, SEEN, SIZE, BRUSH, AT, f"{NAME}-cell", f"{NAME}-back")]
+    stores = [dcc.Store(id=name) for name in (WINDOW, SEEN, SIZE, DRAWN, BRUSH, AT, f"{NAME}-cell", f"{NAME}-back")]
     return html.Div(
         [html.Div(id=f"{NAME}-empty"), html.Div([bar, html.Div([picture, side, values], className="mask-main"), said],
          id=f"{NAME}-body", className="mask", hidden=True), *stores],
@@ -189,6 +189,7 @@ def _register_picture(app: Dash, desk: Desk) -> None:
         Output(GRAPH, "figure"),
         Output(f"{NAME}-low", "children"),
         Output(f"{NAME}-high", "children"),
+        Output(DRAWN, "data"),
         Input(WEIGHT, "value"),
         Input(SIZE, "data"),
         Input(WINDOW, "data"),
@@ -196,22 +197,33 @@ def _register_picture(app: Dash, desk: Desk) -> None:
         Input(SQUARE, "value"),
         Input(ids.THEME, "data"),
         State(ids.SELECTION, "data"),
+        State(DRAWN, "data"),
     )
     def draw(
         tensor: str | None, size: Sequence[int] | None, window: Stored | None, _: Any, square: list[str],
-        theme: str | None, selection: Any,
+        theme: str | None, selection: Any, before: Any,
     ) -> Any:  # fmt: skip
         if size is None:
-            return [no_update] * 3
+            return [no_update] * 4
         with desk.workspace() as workspace:
             shown = _shown(desk, workspace, selection, tensor)
         if shown is None:
-            return [no_update] * 3
-        mask, even = shown[1], bool(square)
-        view = window if window is not None and window["key"] == view_key(mask, square=even) else None
+            return [no_update] * 4
+        mask = shown[1]
+        if ctx.triggered_prop_ids.keys() == {f"{ids.DRAFT_CHANGED}.data"} and before == [tensor, mask.revision, theme]:
+            return [no_update] * 4  # a brush has drawn it already
+        figure, drawn = _picture(mask, size, window, theme, square=bool(square))
         scale = f"{mask.layer.scale:.3g}"
-        figure = mask_figure(mask, theme_of(theme), view, square=even, size=(size[0], size[1]))
-        return figure, f"−{scale}", scale
+        return figure, f"−{scale}", scale, no_update if drawn == before else drawn
+
+
+def _picture(
+    mask: Mask, size: Sequence[int], window: Stored | None, theme: str | None, *, square: bool
+) -> tuple[Any, list[Any]]:
+    """The figure, and what it shows."""
+    view = window if window is not None and window["key"] == view_key(mask, square=square) else None
+    figure = mask_figure(mask, theme_of(theme), view, square=square, size=(size[0], size[1]))
+    return figure, [mask.layer.matrix.tensor, mask.revision, theme]
 
 
 def _register_facts(app: Dash, desk: Desk) -> None:
@@ -222,16 +234,17 @@ def _register_facts(app: Dash, desk: Desk) -> None:
         Output(f"{NAME}-branch", "children"),
         Output(f"{NAME}-branch", "hidden"),
         Output(f"{NAME}-back", "data"),
-        Input(WEIGHT, "value"),
-        Input(SEEN, "data"),
-        Input(ids.DRAFT_CHANGED, "data"),
-        Input(ids.THEME, "data"),
+        Input(DRAWN, "data"),
         State(ids.SELECTION, "data"),
+        prevent_initial_call=True,
     )
-    def facts(tensor: str | None, _: Any, __: Any, theme: str | None, selection: Any) -> Any:
+    def facts(drawn: Sequence[str] | None, selection: Any) -> Any:
+        if drawn is None:
+            return [no_update] * 6
+        tensor, _, theme = drawn
         with desk.workspace() as workspace:
             shown = _shown(desk, workspace, selection, tensor)
-            if shown is None or tensor is None:
+            if shown is None:
                 return [no_update] * 6
             step, mask = shown
             _, coupling = desk.analysis(workspace, step)
@@ -294,26 +307,40 @@ def _register_brush(app: Dash, desk: Desk) -> None:
     @app.callback(
         Output(ids.DRAFT_CHANGED, "data", allow_duplicate=True),
         Output(f"{NAME}-said", "children"),
+        Output(GRAPH, "figure", allow_duplicate=True),
+        Output(DRAWN, "data", allow_duplicate=True),
         Input(BRUSH, "data"),
         State(WEIGHT, "value"),
         State(ids.SELECTION, "data"),
+        State(SIZE, "data"),
+        State(WINDOW, "data"),
+        State(SQUARE, "value"),
+        State(DRAWN, "data"),
         prevent_initial_call=True,
     )
-    def brush(event: Stored | None, tensor: str | None, selection: Stored | None) -> Any:
-        if event is None:
-            return no_update, no_update
+    def brush(
+        event: Stored | None, tensor: str | None, selection: Stored | None, size: Sequence[int] | None,
+        window: Stored | None, square: list[str], drawn: Sequence[str] | None,
+    ) -> Any:  # fmt: skip
+        same = [no_update] * 4
+        if event is None or size is None or drawn is None or drawn[0] != tensor:
+            return same
+        _, seen, theme = drawn
         with desk.workspace() as workspace:
             shown = _shown(desk, workspace, selection, tensor)
             if shown is None:
-                return no_update, no_update
+                return same
             step, mask = shown
             _, coupling = desk.analysis(workspace, step)
             edit = edit_for(mask, coupling, event, Selection.of(selection).group)
             along = ""
             if "group" in edit and "remove" in edit:
                 along = preview_of(desk, workspace, step, edit["group"], edit["remove"]).words
-        revision = desk.edit(step.number, edit, mask.revision)
-        return revision, along or f"{edit_words(edit)}."
+        revision = desk.edit(step.number, edit, seen)  # of the draft that the person saw
+        with desk.workspace() as workspace:
+            after = _shown(desk, workspace, selection, tensor)
+        figure = same[:2] if after is None else _picture(after[1], size, window, theme, square=bool(square))
+        return revision, along or f"{edit_words(edit)}.", *figure
 
 
 def _register_cell(app: Dash, desk: Desk) -> None:

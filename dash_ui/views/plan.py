@@ -29,6 +29,7 @@ from dash_ui.plan_layout import (
     GRAPH,
     KNOWN,
     LOG,
+    OFFERED,
     PREVIEW,
     RADAR,
     RUNS_OF,
@@ -85,6 +86,7 @@ def _register_choice(app: Dash, desk: Desk) -> None:
         Output(CRITERION, "options"),
         Output(CRITERION, "value"),
         Output(SCALE, "value"),
+        Output(OFFERED, "data"),
         Input(ids.SELECTION, "data"),
         State(CRITERION, "options"),
         State(CRITERION, "value"),
@@ -94,25 +96,26 @@ def _register_choice(app: Dash, desk: Desk) -> None:
         with desk.workspace() as workspace:
             now, step = _now(workspace, selection)
             if step is None:
-                return [no_update] * 3
+                return [no_update] * 4
             _, coupling = desk.analysis(workspace, step)
             data = now.data or workspace.dataset_name(step.number)
             known = choices(coupling, data=data is not None)
             first, first_scale = first_choice(workspace, step.number, data)
         wanted = next((name for name in (now.criterion, criterion, first) if name in known), known[0])
         found, before = (known, wanted, scale or first_scale), (options, criterion, scale)
-        return [no_update if new == old else new for new, old in zip(found, before, strict=True)]
+        return *(no_update if new == old else new for new, old in zip(found, before, strict=True)), wanted
 
     @app.callback(
         Output(ids.SELECTION, "data", allow_duplicate=True),
         Output(SCALE, "value", allow_duplicate=True),
         Input(CRITERION, "value"),
         State(ids.SELECTION, "data"),
+        State(OFFERED, "data"),
         prevent_initial_call=True,
     )
-    def choose(criterion: str | None, selection: Stored | None) -> Any:
+    def choose(criterion: str | None, selection: Stored | None, offered: str | None) -> Any:
         now = Selection.of(selection)
-        if criterion is None or now.step is None or now.criterion == criterion:
+        if criterion is None or now.step is None or criterion == (now.criterion or offered):
             return no_update, no_update
         return now.changed(criterion=criterion), "layer" if criterion == SENSITIVITY else no_update
 
@@ -132,7 +135,7 @@ def _register_show(app: Dash, desk: Desk) -> None:
         Input(LOG, "value"),
         Input(RUNS_OF, "value"),
         Input(ids.THEME, "data"),
-        Input(ids.REVISION, "data"),
+        Input(ids.ENDED, "data"),
         State(SHOWN, "data"),
     )
     def show(
@@ -219,7 +222,7 @@ def _register_follow(app: Dash, desk: Desk) -> None:
         Output(ids.ESTIMATE, "data", allow_duplicate=True),
         Input(SHOWN, "data"),
         Input(ids.DRAFT_CHANGED, "data"),
-        Input(ids.REVISION, "data"),
+        Input(ids.ENDED, "data"),
         State(ids.SELECTION, "data"),
         State(RUNS_OF, "value"),
         State(KNOWN, "data"),
@@ -230,7 +233,7 @@ def _register_follow(app: Dash, desk: Desk) -> None:
         if shown is None:
             return same
         known = before is not None and (before["key"], before["revision"]) == (shown["key"], revision)
-        if known and ids.REVISION not in {name.split(".")[0] for name in ctx.triggered_prop_ids}:
+        if known and ids.ENDED not in {name.split(".")[0] for name in ctx.triggered_prop_ids}:
             return same
         with desk.workspace() as workspace:
             found = answer(desk, workspace, shown, selection, runs)

@@ -240,7 +240,7 @@ def _register_form(app: Dash, desk: Desk) -> None:
         [Output(f"settings-copy-{action}", "content") for action in TITLES],
         Input(ids.OPTIONS, "data"),
         Input(ids.SELECTION, "data"),
-        Input(ids.REVISION, "data"),
+        Input(ids.ENDED, "data"),
     )
     def foresee(options: dict[str, Any] | None, selection: dict[str, Any] | None, _: Any) -> Any:
         number, known = Selection.of(selection).step, options or {}

@@ -55,7 +55,7 @@ def _draws(app: Dash, desk: Desk) -> None:
         Output("tree-metric", "children"),
         Output("tree-keys", "className"),
         Input("tree-missing", "data"),
-        Input(ids.REVISION, "data"),
+        Input(ids.TREE, "data"),
         Input(ids.THEME, "data"),
         Input(WORDS, "data"),
         Input("tree-trash-shown", "data"),
@@ -64,12 +64,12 @@ def _draws(app: Dash, desk: Desk) -> None:
         prevent_initial_call=True,
     )
     def base(
-        _: Any, revision: dict[str, str] | None, theme: str | None, words: dict[str, Any] | None, trash: bool | None,
+        _: Any, now: str | None, theme: str | None, words: dict[str, Any] | None, trash: bool | None,
         selection: dict[str, Any] | None, drawn: dict[str, Any] | None,
     ) -> Any:  # fmt: skip
         """The whole tree; another selection within it only moves an outline, and the browser does that."""
-        step, now = Selection.of(selection).step, (revision or {}).get("tree")
-        if drawn and ctx.triggered_id == ids.REVISION and drawn["layout"]["meta"].get("tree") == now:
+        step = Selection.of(selection).step
+        if drawn and ctx.triggered_id == ids.TREE and drawn["layout"]["meta"].get("tree") == now:
             raise PreventUpdate  # jobs moved on, the tree did not
         tree = _tree(desk, step, words, trashed=bool(trash))
         if tree is None:
@@ -99,7 +99,7 @@ def _tells(app: Dash, desk: Desk) -> None:
         Output("tree-pin", "disabled"),
         Output("tree-selected", "hidden"),
         Input(ids.SELECTION, "data"),
-        Input(ids.REVISION, "data"),
+        Input(ids.TREE, "data"),
         Input(WORDS, "data"),
     )
     def tell(selection: dict[str, Any] | None, _: Any, words: dict[str, Any] | None) -> Any:
@@ -128,7 +128,7 @@ def _tells(app: Dash, desk: Desk) -> None:
         Output("tree-estimator-basis", "children"),
         Input("tree-estimate", "aria-pressed"),
         Input(ids.SELECTION, "data"),
-        Input(ids.REVISION, "data"),
+        Input(ids.TREE, "data"),
         Input(WORDS, "data"),
     )
     def points(pressed: str, selection: dict[str, Any] | None, _: Any, words: dict[str, Any] | None) -> Any:

@@ -153,8 +153,8 @@ class TestMaps:
         high, wide = shown["tile"]
         assert picture.size == (shown["columns"] * wide, shown["rows"] * high)
         levels = np.asarray(picture)
-        top = max(float(found.after.values.max()), float(found.before.values.max()))  # type: ignore[union-attr]
-        for index, values in ((4, found.after.values[4]), (18 + 2, found.before.values[2])):  # type: ignore[union-attr]
+        top = max(float(found.after.values.max()), float(found.before.values.max()))
+        for index, values in ((4, found.after.values[4]), (18 + 2, found.before.values[2])):
             row, column = divmod(index, shown["columns"])
             tile = levels[row * high : (row + 1) * high, column * wide : (column + 1) * wide]
             np.testing.assert_array_equal(tile, np.rint(254 * values / top))

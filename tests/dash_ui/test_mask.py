@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -355,7 +356,8 @@ def test_blocks_at_the_far_edges_count_only_cells_that_are_there() -> None:
     codes[6, 4] = HAND
     found = sample(np.ones((7, 5), np.float32), codes, Window.of((7, 5)), (3, 2))
     assert found.values.shape == (3, 2)
-    assert found.gone[2, 1] == found.by_hand[2, 1] == pytest.approx(0.5)  # one row and two columns are left for it
+    assert found.gone[2, 1] == pytest.approx(0.5)  # one row and two columns are left for it
+    assert found.by_hand[2, 1] == 1
 
 
 def test_what_is_gone_has_patterns_of_its_own() -> None:
@@ -368,6 +370,10 @@ def test_what_is_gone_has_patterns_of_its_own() -> None:
     assert HAND_DOT in hand
     assert AUTO_LINE not in hand
     assert (pixels[20, 20:] == OUTLINE).all()
+    thin = painted(
+        sample(np.ones((4, 4), np.float32), np.eye(4, dtype=np.uint8) * SINGLE, Window.of((4, 4))), 1.0, (4, 4)
+    )
+    assert OUTLINE not in thin  # it would hide what it surrounds
     assert (pixels[20:, 20] == OUTLINE).all()
 
 
@@ -400,7 +406,9 @@ def test_the_histogram_counts_what_is_left_and_gone(desk: Desk) -> None:
     assert gone.sum() == np.count_nonzero(np.abs(mask.layer.values) < np.float32(0.01))
     assert not gone[int(np.searchsorted(edges, 0.01)) + 1 :].any()
     figure = histogram(edges, left, gone, LIGHT)
-    assert figure.data[1].marker.pattern.shape == "/"
+    assert figure.data[2].line.dash == "dot"  # red alone tells nothing
+    assert np.array_equal(figure.data[0].y, left + gone)
+    assert np.array_equal(figure.data[1].y, left)
     assert figure.layout.dragmode == "select"
 
 
@@ -423,3 +431,36 @@ def test_the_scale_of_colours_is_not_set_by_one_weight(desk: Desk) -> None:
     assert wild.scale < 10 * layer.scale
     assert replace(layer, values=np.zeros((2, 2), np.float32)).scale == 0.0
     assert SIZE == 800
+
+
+@pytest.mark.parametrize("net", ["lstm", "vit", "mlp", "residual"])
+def test_every_kind_of_network_is_brushed_and_applied(net: str, tmp_path: Path) -> None:
+    shutil.copy(Path(__file__).parents[2] / "examples" / "nets" / f"{net}.onnx", tmp_path)
+    desk = Desk(tmp_path)
+    desk.open()
+    with desk.workspace() as workspace:
+        step = workspace.steps.get(1)
+        found = matrices_of(desk, workspace, step)
+        _, coupling = desk.analysis(workspace, step)
+    tensor = first_weight(found, coupling, coupling.groups[0].name)
+    assert tensor is not None
+    brush(desk, rectangle(0.6, 3.4, 1.6, 4.4, verb="remove", snap="weight"), tensor)
+    with desk.workspace() as workspace:
+        made = ACTIONS["edit"](workspace, 1, {}, lambda *_: None, lambda: False)
+        weight = workspace.model(made.number).weights[found[tensor].name].array()
+    zeros = np.argwhere(found[tensor].view(weight) == 0)
+    assert zeros.tolist() == [[row, column] for row in (2, 3, 4) for column in (1, 2, 3)]
+    with desk.workspace() as workspace:  # and a whole unit, on top of it
+        one = workspace.steps.get(1)
+        workspace.drafts.clear(1)
+        mask = mask_of(desk, workspace, one, tensor)
+    assert mask is not None
+    edit = edit_for(mask, coupling, {"rows": [0, 0], "verb": "remove"})
+    assert edit["group"] == coupling.groups[0].name
+    desk.edit(1, edit, None)
+    with desk.workspace() as workspace:
+        after = mask_of(desk, workspace, workspace.steps.get(1), tensor)
+        smaller = ACTIONS["edit"](workspace, 1, {}, lambda *_: None, lambda: False)
+        left = workspace.model(smaller.number).weights[found[tensor].name].array()
+    assert after is not None
+    assert left.size == np.count_nonzero(after.codes == 0)

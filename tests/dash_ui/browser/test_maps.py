@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
@@ -127,6 +128,24 @@ def test_sorting_and_keyboard(page: Page, open_page: Open, pruned: Path) -> None
     expect(units.first).to_have_attribute("aria-pressed", "true")
     expect(page.locator(".maps-unit.pending")).to_have_count(0)
     assert len(drafted(pruned, 2, "conv1")) == 1
+
+
+def test_an_instance_that_the_model_cannot_take(page: Page, open_page: Open, pruned: Path, shot: Shot) -> None:
+    images = np.random.default_rng(0).random((4, 1, 8, 8), np.float32)
+    images[1] = np.nan
+    np.savez(pruned / "data" / "holes.npz", x=images, y=np.arange(4))
+    Workspace.open(pruned).close()
+    open_page(pruned, "?step=2&group=conv1&tab=inspect:maps&data=data/holes.npz", views=[VIEW])
+    expect(page.locator("#maps-of")).to_have_text("of 4")
+    expect(page.locator("#maps-units .maps-unit")).to_have_count(24)
+    expect(page.locator("#maps-wrong")).to_be_disabled()  # it was measured on other data
+    page.locator("#maps-next").click()
+    expect(page.locator("#maps-state .problem")).to_contain_text("NaN")
+    expect(page.locator("#maps-units .maps-unit")).to_have_count(0)
+    shot("maps-problem")
+    page.locator("#maps-next").click()
+    expect(page.locator("#maps-state .problem")).to_have_count(0)
+    expect(page.locator("#maps-units .maps-unit")).to_have_count(24)
 
 
 @pytest.mark.parametrize(

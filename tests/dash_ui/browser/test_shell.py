@@ -64,7 +64,9 @@ def button() -> View:
         @app.callback(
             Output(ids.TOAST, "data", allow_duplicate=True), Input("button-done", "n_clicks"), prevent_initial_call=True
         )
-        def done(_: int) -> dict[str, str]:
+        def done(clicks: int | None) -> object:
+            if not clicks:  # the view was just made
+                return no_update
             return {"kind": "done", "text": "<b>It is done</b>", "hint": "Look at it."}
 
         @app.callback(
@@ -72,14 +74,18 @@ def button() -> View:
             Input("button-refused", "n_clicks"),
             prevent_initial_call=True,
         )
-        def refused(_: int) -> dict[str, str]:
+        def refused(clicks: int | None) -> object:
+            if not clicks:
+                return no_update
             raise OptionError("that cannot be", "Try another thing.")
 
         @app.callback(
             Output(ids.LIVE, "data", allow_duplicate=True), Output(ids.ESTIMATE, "data", allow_duplicate=True),
             Input("button-plan", "n_clicks"), prevent_initial_call=True,
         )  # fmt: skip
-        def plan(count: int) -> object:
+        def plan(count: int | None) -> object:
+            if not count:
+                return no_update, no_update
             live = {"gone": GONE, "units": {"conv1": 16, "conv2": 1208}, "threshold": 0.1}
             return live, no_update if count < 2 else {"units": 4, "of": 1224, "macs_left": 0.52}
 
@@ -94,7 +100,9 @@ def slow(go_on: threading.Event) -> View:
 
     def register(app: Dash, _: Desk) -> None:
         @app.callback(Output("slow-text", "children"), Input("slow-begin", "n_clicks"), prevent_initial_call=True)
-        def wait(_: int) -> str:
+        def wait(clicks: int | None) -> object:
+            if not clicks:
+                return no_update
             assert go_on.wait(60)
             return "what is there now"
 
