@@ -5,7 +5,7 @@
 # make check   format, lint and types, changing nothing
 # make format  put the files in the form that `make check` asks for
 # make env-bench  .venvs/bench, for the scripts in benchmarks/
-# make bench-coverage, bench-keep-share, bench-scaling, bench-big-model, bench-map-lap, bench-repair, bench-scan,
+# make bench-app, bench-coverage, bench-keep-share, bench-scaling, bench-big-model, bench-map-lap, bench-repair, bench-scan,
 #      bench-scale, bench-speed, bench-scoring, bench-training, bench-taylor, bench-workspace  the tables of docs/benchmarks.md
 # make clean   remove what building and testing leave; `make distclean` the environments too
 
@@ -19,7 +19,7 @@ BENCH_ARGS ?=
 CRASH_ARGS ?= --kills 200
 
 .PHONY: demo test test-browser test-crash check format browser env env-keras env-bench clean distclean
-.PHONY: bench-coverage bench-keep-share bench-scaling bench-big-model bench-map-lap bench-repair bench-scan bench-scale bench-speed bench-scoring bench-training bench-taylor bench-workspace
+.PHONY: bench-coverage bench-keep-share bench-scaling bench-big-model bench-map-lap bench-repair bench-scan bench-scale bench-speed bench-scoring bench-training bench-taylor bench-workspace bench-app
 .DEFAULT_GOAL := test
 
 demo:
@@ -60,7 +60,7 @@ env-bench:
 	@$(ENV) bench
 
 # BENCH_ARGS="--quick --markdown", for example
-bench-coverage bench-keep-share bench-scaling bench-big-model bench-map-lap bench-repair bench-scan bench-scale bench-speed bench-scoring bench-training bench-taylor bench-workspace: bench-%: env-bench
+bench-coverage bench-keep-share bench-scaling bench-big-model bench-map-lap bench-repair bench-scan bench-scale bench-speed bench-scoring bench-training bench-taylor bench-workspace bench-app: bench-%: env-bench
 	$(BENCH) -m benchmarks.$(subst -,_,$*) $(BENCH_ARGS)
 
 clean:

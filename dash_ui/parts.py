@@ -18,10 +18,21 @@ CONFIG: dict[str, Any] = {
     "toImageButtonOptions": {"format": "svg"},
 }
 
+CLEAR = "rgba(0,0,0,0)"
+# What a plot shows until its figure comes: nothing. (Without it plotly would draw white paper and axes from 0 to 6.)
+BLANK: dict[str, Any] = {
+    "data": [],
+    "layout": {
+        "paper_bgcolor": CLEAR, "plot_bgcolor": CLEAR, "xaxis": {"visible": False}, "yaxis": {"visible": False},
+        "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
+    },
+}  # fmt: skip
+
 
 def graph(name: str, *, label: str, config: dict[str, Any] | None = None, **properties: Any) -> html.Div:
     """A plot with the id ``name``. ``label``: what it shows, for those who cannot see it."""
-    found = dcc.Graph(id=name, config={**CONFIG, **(config or {})}, className="graph", **properties)
+    shown = {"figure": BLANK, **properties}
+    found = dcc.Graph(id=name, config={**CONFIG, **(config or {})}, className="graph", **shown)
     return html.Div(found, className="graph-frame", role="img", **{"aria-label": label})
 
 

@@ -66,12 +66,12 @@ def _tools() -> html.Div:
     )  # fmt: skip
 
 
-def _icon(name: str, label: str, icon: str = "", pressed: str | None = None) -> html.Button:
+def _icon(name: str, label: str, icon: str = "", pressed: str | None = None, *, hidden: bool = False) -> html.Button:
     """A button that shows an icon only. ``pressed``: of one that stays down."""
     state = {} if pressed is None else {"aria-pressed": pressed}
     return html.Button(
         html.Span(className=f"icon icon-tree-{icon or name}"), id=f"tree-{name}", className="ghost", title=label,
-        **{"aria-label": label}, **state,
+        hidden=hidden, **{"aria-label": label}, **state,
     )  # fmt: skip
 
 
@@ -149,7 +149,7 @@ def _card() -> html.Div:
                     _icon("pin", "Make this step the baseline that others are compared with"),
                     _icon("copy", "Copy the command line that makes this step again"),
                     _icon("delete", "Put this step, and all that was made of it, into the trash"),
-                    _icon("restore", "Take this step out of the trash"),
+                    _icon("restore", "Take this step out of the trash", hidden=True),
                 ],
                 className="tree-actions",
             ),

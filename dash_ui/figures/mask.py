@@ -28,6 +28,7 @@ def mask_figure(
     """``view``: what the axes show, ``{"x": [from, to], "y": ...}``; ``size``: pixels of the plot, height and width."""
     matrix, shape = mask.layer.matrix, (mask.codes.shape[0], mask.codes.shape[1])
     view = view or {"x": [-0.5, shape[1] - 0.5], "y": [shape[0] - 0.5, -0.5]}
+    size = _square(view, size) if square else size
     seen = Window.of(shape, view["y"], view["x"])
     found = sample(mask.layer.values, mask.codes, seen, size)
     figure = go.Figure()
@@ -58,6 +59,13 @@ def mask_figure(
 def view_key(mask: Mask, *, square: bool) -> str:
     """What a zoom belongs to: it is kept while this stays the same."""
     return f"{mask.layer.model_hash} {mask.layer.matrix.tensor} {square}"
+
+
+def _square(view: Mapping[str, Any], size: tuple[int, int]) -> tuple[int, int]:
+    """What is left of the plot where cells are as high as wide."""
+    high, wide = abs(view["y"][1] - view["y"][0]), abs(view["x"][1] - view["x"][0])
+    cell = min(size[0] / high, size[1] / wide)
+    return max(1, round(high * cell)), max(1, round(wide * cell))
 
 
 def _title(side: Side) -> str:

@@ -94,7 +94,13 @@ def layout() -> html.Div:
         [
             html.P(id=f"{NAME}-said", role="status"),
             html.P(id=f"{NAME}-note"),
-            html.Button(id=f"{NAME}-branch", className="plain", hidden=True),
+            html.Button(
+                "Branch",
+                id=f"{NAME}-branch",
+                className="plain",
+                hidden=True,
+                title="Select that step, to go on from it",
+            ),
         ],
         className="mask-said",
     )

@@ -52,6 +52,7 @@ Source = Callable[[Mapping[str, Any]], Scores]
 
 SCALES = ("score", "layer", "largest", "rank", "model-rank")
 NONE, REMOVED, RESTORED = 0, 1, 2
+PIECE = 1 << 18  # weights looked at in one go
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,9 +200,7 @@ class _Marks:
                 raise OptionError(f"`{name}` has no number {stop - 1}", f"Its numbers are 0 to {mask.size - 1}.")
             mask[start:stop] = removes
         if edit.get("magnitude") is not None:
-            low, high = edit["magnitude"]
-            size = np.abs(np.asarray(self.model.weights[name].array(), np.float32).reshape(-1))
-            mask[(size >= low) & (size < (np.inf if high is None else high))] = removes
+            _between(self.model.weights[name].array().reshape(-1), mask, *edit["magnitude"], removes)
 
     def _by_score(self, edit: Mapping[str, Any]) -> None:
         one = edit.get("group")
@@ -274,6 +273,13 @@ def _places_of(edit: Mapping[str, Any], name: str, size: int) -> Ints:
     if places.size and places.max() >= size:
         raise OptionError(f"`{name}` has no number {places.max()}", f"Its numbers are 0 to {size - 1}.")
     return places
+
+
+def _between(values: NDArray[Any], mask: Mask, low: float, high: float | None, removes: bool) -> None:
+    """Mark where low <= |value| < high, piece by piece, so that a large weight is read once and not copied."""
+    for start in range(0, values.size, PIECE):
+        size = np.abs(np.asarray(values[start : start + PIECE], np.float32))
+        mask[start : start + PIECE][(size >= low) & (size < (np.inf if high is None else high))] = removes
 
 
 def _lowest(values: Floats, ratio: float) -> Ints:

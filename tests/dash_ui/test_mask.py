@@ -392,6 +392,14 @@ def test_the_figure_draws_the_part_that_is_seen(desk: Desk, theme: Any) -> None:
     assert {5.5, 8.5} <= set(lines)  # between kernels
 
 
+def test_square_cells_take_the_pixels_that_they_need(desk: Desk) -> None:
+    figure = mask_figure(look(desk)[0], LIGHT, square=True, size=(192, 1000))  # 96 rows, 72 columns
+    picture = Image.open(io.BytesIO(base64.b64decode(figure.layout.images[0].source.partition(",")[2])))
+    assert picture.size == (144, 192)
+    assert figure.layout.yaxis.scaleanchor == "x"
+    assert len(figure.layout.xaxis.tickvals) <= 3
+
+
 def test_windows_of_zoomed_axes() -> None:
     assert Window.of((10, 20)) == Window((0, 10), (0, 20))
     assert Window.of((10, 20), [4.6, 1.2], [-5, 30]) == Window((1, 6), (0, 20))

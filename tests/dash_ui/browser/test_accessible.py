@@ -18,6 +18,7 @@ from onnxprune.workspace.workspace import Workspace
 from tests.dash_ui.browser.conftest import Served
 
 Open = Callable[..., Served]
+LONG = 60_000  # milliseconds: all views are made one after the other
 USED = (
     "button", "checkbox", "combobox", "link", "menuitem", "radio", "searchbox", "separator", "slider", "spinbutton",
     "switch", "tab", "textbox",
@@ -25,8 +26,9 @@ USED = (
 LINE = re.compile(r'^\s*- (?P<role>\w+)(?P<name> "[^"]*"| /[^/]*/)?(?P<rest>.*)$')
 UNREACHED = """
     root => [...root.querySelectorAll("button, input, select, textarea, summary, a[href]")]
-        .filter(found => found.checkVisibility({visibilityProperty: true}) && !found.disabled && found.tabIndex < 0)
-        .filter(found => !found.closest(".ag-root-wrapper, .dash-dropdown") && found.getAttribute("role") !== "tab")
+        .filter(found => found.checkVisibility({visibilityProperty: true}) && found.tabIndex < 0)
+        .filter(found => !found.matches(":disabled, [aria-disabled=true], [role=tab]"))
+        .filter(found => !found.closest(".ag-root-wrapper, .dash-dropdown"))
         .map(found => found.outerHTML.slice(0, 160))
 """  # of tabs one is reached, arrows go on from there; tables have keys of their own, dropdowns a field within them
 
@@ -63,8 +65,8 @@ def test_everything_that_can_be_used_has_a_name_and_is_reached(page: Page, open_
         area, _, name = word.partition(":")
         page.evaluate("([area, view]) => onnxprune.openTab(area, view)", [area, name])
         place = page.locator(frame)
-        expect(place.locator(f"#slot-{name} *").first).to_be_visible()
-        expect(page.locator('[data-dash-is-loading="true"]')).to_have_count(0)
+        expect(place.locator(f"#slot-{name} *").first).to_be_visible(timeout=LONG)
+        expect(page.locator('[data-dash-is-loading="true"]')).to_have_count(0, timeout=LONG)
         nameless[word] = unnamed(place)
         unreached[word] = place.evaluate(UNREACHED)
     assert {place: lines for place, lines in nameless.items() if lines} == {}

@@ -330,5 +330,5 @@ def test_likely_plans_are_measured_before_one_asks(page: Page, open_page: Open, 
     ahead.uncheck()
     expect(drawer(page, "jobs").locator(".job-running")).to_have_count(0, timeout=JOB)
     page.reload()
-    drawer(page, "guidance")
+    expect(page.locator("#drawer-guidance")).to_be_visible()
     expect(ahead).not_to_be_checked()

@@ -49,7 +49,7 @@ def test_groups_in_a_table(page: Page, open_page: Open, demo: Path, shot: Shot) 
     selected(page, 2, "prune")
     expect(page.locator("#tree-facts")).to_contain_text("90 of 168")
     with Workspace.open(demo, scan=False) as workspace:
-        assert '"conv1": 0.25' in " ".join(workspace.steps.get(2).command)
+        assert '"conv1":0.25' in " ".join(workspace.steps.get(2).command)
     end_work(demo)
 
 
@@ -80,7 +80,7 @@ def test_what_is_typed_is_checked_and_kept(page: Page, open_page: Open, small: P
     field(page, "fine-tune", "Learning rate").fill("0.01")
     expect(page.locator("#settings-fine-tune")).to_be_enabled()
     page.reload()
-    drawer(page, "settings")
+    expect(page.locator("#drawer-settings")).to_be_visible()
     expect(field(page, "prune", "Remove")).to_have_value("1/4")
     expect(field(page, "fine-tune", "Learning rate")).to_have_value("0.01")
     expect(effect).to_contain_text("6 of 24 units go")
