@@ -104,15 +104,15 @@ def _control(action: str, field: Field) -> Component:
 
 def _groups() -> list[Component]:
     columns = [
-        {"field": "group", "headerName": "Group", "flex": 2, "filter": True},
-        {"field": "units", "headerName": "Units", "width": 74, "type": "rightAligned"},
-        {"field": "parameters", "headerName": "Params", "width": 84, "type": "rightAligned",
+        {"field": "group", "headerName": "Group", "flex": 2, "minWidth": 118, "filter": True},
+        {"field": "units", "headerName": "Units", "width": 62, "type": "rightAligned"},
+        {"field": "parameters", "headerName": "Params", "width": 72, "type": "rightAligned",
          "valueFormatter": {"function": "d3.format('.1%')(params.value)"}},
-        {"field": "macs", "headerName": "MACs", "width": 80, "type": "rightAligned",
+        {"field": "macs", "headerName": "MACs", "width": 70, "type": "rightAligned",
          "valueFormatter": {"function": "d3.format('.1%')(params.value)"}},
-        {"field": "ratio", "headerName": "Remove", "width": 88, "editable": True, "type": "rightAligned",
+        {"field": "ratio", "headerName": "Remove", "width": 76, "editable": True, "type": "rightAligned",
          "cellClass": "editable"},
-        {"field": "locked", "headerName": LOCKED, "width": 104, "editable": True, "cellDataType": "boolean"},
+        {"field": "locked", "headerName": LOCKED, "width": 92, "editable": True, "cellDataType": "boolean"},
     ]  # fmt: skip
     grid = dag.AgGrid(
         id="settings-groups", columnDefs=columns, rowData=[], getRowId="params.data.group",
