@@ -112,7 +112,7 @@ def _groups() -> list[Component]:
          "valueFormatter": {"function": "d3.format('.1%')(params.value)"}},
         {"field": "ratio", "headerName": "Remove", "width": 76, "editable": True, "type": "rightAligned",
          "cellClass": "editable"},
-        {"field": "locked", "headerName": LOCKED, "width": 92, "editable": True, "cellDataType": "boolean"},
+        {"field": "locked", "headerName": LOCKED, "width": 104, "editable": True, "cellDataType": "boolean"},
     ]  # fmt: skip
     grid = dag.AgGrid(
         id="settings-groups", columnDefs=columns, rowData=[], getRowId="params.data.group",

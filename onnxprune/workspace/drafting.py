@@ -27,7 +27,7 @@ The ``scale`` of an entry says what its number is compared with; lower than it g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -200,7 +200,9 @@ class _Marks:
                 raise OptionError(f"`{name}` has no number {stop - 1}", f"Its numbers are 0 to {mask.size - 1}.")
             mask[start:stop] = removes
         if edit.get("magnitude") is not None:
-            _between(self.model.weights[name].array().reshape(-1), mask, *edit["magnitude"], removes)
+            low, high = edit["magnitude"]
+            for start, taken in _between(self.model.weights[name].array().reshape(-1), low, high):
+                mask[start : start + PIECE][taken] = removes
 
     def _by_score(self, edit: Mapping[str, Any]) -> None:
         one = edit.get("group")
@@ -275,11 +277,11 @@ def _places_of(edit: Mapping[str, Any], name: str, size: int) -> Ints:
     return places
 
 
-def _between(values: NDArray[Any], mask: Mask, low: float, high: float | None, removes: bool) -> None:
-    """Mark where low <= |value| < high, piece by piece, so that a large weight is read once and not copied."""
+def _between(values: NDArray[Any], low: float, high: float | None) -> Iterator[tuple[int, Mask]]:
+    """Where low <= |value| < high, piece by piece, so that no copy of a large weight is made."""
     for start in range(0, values.size, PIECE):
         size = np.abs(np.asarray(values[start : start + PIECE], np.float32))
-        mask[start : start + PIECE][(size >= low) & (size < (np.inf if high is None else high))] = removes
+        yield start, (size >= low) & (size < (np.inf if high is None else high))
 
 
 def _lowest(values: Floats, ratio: float) -> Ints:
