@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
+from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
 from dash_ui import ids
@@ -30,6 +30,7 @@ def layout() -> html.Div:
             html.Div(id="jobs-list", className="jobs-list", **{"aria-live": "polite"}),
             html.Div(id="jobs-log", className="jobs-log"),
             dcc.Store(id="jobs-open"),
+            dcc.Store(id="jobs-asked"),
         ],
         className="jobs",
     )
@@ -78,7 +79,8 @@ def job_card(row: Mapping[str, Any]) -> html.Article:
 
 
 def _button(verb: str, number: int, label: str, title: str) -> html.Button:
-    return html.Button(label, id={"type": "jobs-do", "verb": verb, "job": number}, className="small", title=title)
+    """``assets/jobs.js`` hears of its click: cards are made anew while a job runs, and a click must not be lost."""
+    return html.Button(label, className="small", title=title, **{"data-jobs": verb, "data-job": str(number)})
 
 
 def register(app: Dash, desk: Desk) -> None:
@@ -116,13 +118,12 @@ def register(app: Dash, desk: Desk) -> None:
         Output("jobs-open", "data"),
         Output(ids.SELECTION, "data", allow_duplicate=True),
         Output(ids.TOAST, "data", allow_duplicate=True),
-        Input({"type": "jobs-do", "verb": ALL, "job": ALL}, "n_clicks"),
+        Input("jobs-asked", "data"),
         State(ids.SELECTION, "data"),
         prevent_initial_call=True,
     )
-    def act(clicks: Sequence[int | None], selection: dict[str, Any] | None) -> Any:
-        asked = ctx.triggered_id
-        if not any(clicks) or asked is None:
+    def act(asked: dict[str, Any] | None, selection: dict[str, Any] | None) -> Any:
+        if asked is None:
             return no_update, no_update, no_update
         verb, number = asked["verb"], asked["job"]
         with desk.workspace() as workspace:
