@@ -20,13 +20,14 @@ ROWS: tuple[tuple[str, ...], ...] = tuple(
         "ops control flatten folding graph nodes shapes",
         (
             "coupling cuts grouping naming samples sizes solver store surgeon surgery tidy zeros "
-            "proof autodiff losses cost stored data evaluate activations linear gram extract frontier single spread workplace"
+            "proof autodiff losses cost stored data evaluate activations linear gram extract frontier single "
+            "spread workplace"
         ),
         "criteria allocate alignment latency_table bench recover train explain dissect",
         "sensitivity instability drawing masks",
         (
-            "schedule workspace automatic guidance experiment deploy figures charts sensitivity_charts explain_charts instability_charts "
-            "training_charts"
+            "schedule workspace automatic guidance experiment deploy figures "
+            "charts sensitivity_charts explain_charts instability_charts training_charts"
         ),
         "__init__",
         "cli __main__",

@@ -17,8 +17,8 @@ from onnxprune.data import Batch, Dataset, batches, fit
 from onnxprune.errors import DataError, OptionError
 from onnxprune.evaluate.fidelity import score_axis
 from onnxprune.evaluate.layout import Asked, Layout, recognise
-from onnxprune.evaluate.shards import trimmed
 from onnxprune.evaluate.scores import are_probabilities, is_float
+from onnxprune.evaluate.shards import trimmed
 from onnxprune.graph import Graph
 from onnxprune.losses.heads import activation_of, is_probability
 from onnxprune.losses.loss import Loss, parse_loss

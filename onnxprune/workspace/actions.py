@@ -286,7 +286,8 @@ def _fine_tune(
     teacher = None if "teacher" not in given else workspace.model(workspace.find(given["teacher"]).number)
     file = checkpoint_file(workspace.store, model.hash, work.data_hash(), {**given, "seed": work.seed})
     trained = train(
-        model, division.training, checkpoint=file, resume=True, validation=division.validation, losses=_losses(given), teacher=teacher,
+        model, division.training, checkpoint=file, resume=True, validation=division.validation,
+        losses=_losses(given), teacher=teacher,
         optimizer=_optimizer(given), target=_target(given.get("target")), freeze=tuple(given.get("freeze", ())),
         seed=work.seed,
         masks=KEEP_ZEROS if given.get("keep_zeros") else MASKED, progress=work.report, cancelled=cancelled,
