@@ -1,6 +1,6 @@
 # make demo    install what is needed, prune the bundled model, prove it, write a report
 # make test    all tests; the Keras converter's in an environment of their own
-# make test-browser  only the journeys in a browser; PYTEST_ARGS="-k shell", for example
+# make test-browser  all journeys in a browser, of which `make test` takes the main ones; PYTEST_ARGS="-k shell", for example
 # make test-crash  kill 200 programs at random moments and look what is left of the workspace
 # make check   format, lint and types, changing nothing
 # make format  put the files in the form that `make check` asks for
@@ -32,7 +32,7 @@ test: env env-keras browser
 	$(MAIN) -m pytest $(PYTEST_ARGS)
 
 test-browser: env browser
-	$(MAIN) -m pytest tests/dash_ui/browser $(PYTEST_ARGS)
+	ONNXPRUNE_JOURNEYS=all $(MAIN) -m pytest tests/dash_ui/browser $(PYTEST_ARGS)
 
 test-crash: env
 	$(MAIN) -m tests.workspace.crash $(CRASH_ARGS)

@@ -28,9 +28,20 @@ from dash_ui.desk import Desk
 from dash_ui.serving import Server
 from dash_ui.views import View
 
+ALL = os.environ.get("ONNXPRUNE_JOURNEYS") == "all"
 SCREENSHOTS = os.environ.get("ONNXPRUNE_SCREENSHOTS")
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 PATIENCE = 20_000  # milliseconds until what a test waits for counts as missing; machines may be slow
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked thorough, unless all journeys are wanted, or one was asked for by its name."""
+    if ALL or config.option.keyword or any("::" in argument for argument in config.args):
+        return
+    left = [item for item in items if item.get_closest_marker("thorough")]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from dash_ui.views.architecture import VIEW
@@ -48,6 +49,7 @@ def middle(page: Page, name: str) -> tuple[float, float]:
     return x, y
 
 
+@pytest.mark.thorough
 def test_a_click_selects_the_group_of_a_layer(
     page: Page, open_page: Open, demo: Path, shot: Callable[[str], None]
 ) -> None:
@@ -72,6 +74,7 @@ def test_the_red_part_follows_the_threshold(page: Page, open_page: Open, demo: P
     until(page, f"{lines('gone')} === 0")
 
 
+@pytest.mark.thorough
 def test_finding_a_layer(page: Page, open_page: Open, demo: Path) -> None:
     ready(page, open_page, demo)
     page.fill("#find-text", "conv")
@@ -99,6 +102,7 @@ def test_walking_and_fading(page: Page, open_page: Open, demo: Path) -> None:
     until(page, f"{PLOT}.data.find((t) => t.name === 'kind convolution').opacity === 1")
 
 
+@pytest.mark.thorough
 def test_size_and_colour(page: Page, open_page: Open, demo: Path, shot: Callable[[str], None]) -> None:
     ready(page, open_page, demo)
     before = page.evaluate(f"{PLOT}.layout.meta.height")
@@ -113,6 +117,7 @@ def test_size_and_colour(page: Page, open_page: Open, demo: Path, shot: Callable
     shot("architecture-macs")
 
 
+@pytest.mark.thorough
 def test_saving_the_picture(page: Page, open_page: Open, demo: Path) -> None:
     ready(page, open_page, demo)
     with page.expect_download() as found:

@@ -133,6 +133,7 @@ def test_delete_undo_trash_restore(history: Page) -> None:
     expect(page.locator("#tree-delete")).to_be_visible()
 
 
+@pytest.mark.thorough
 def test_name_note_and_baseline(history: Page, grown: Path) -> None:
     page = history
     page.locator("#tree-edit").click()
@@ -151,6 +152,7 @@ def test_name_note_and_baseline(history: Page, grown: Path) -> None:
         assert (workspace.steps.get(1).name, workspace.steps.get(1).pinned) == ("digits_cnn", False)
 
 
+@pytest.mark.thorough
 def test_what_a_branch_is_and_the_command_line(history: Page) -> None:
     history.get_by_role("button", name="Continue", exact=True).click()
     expect(history.locator("#toasts")).to_contain_text("You continue at step 3.")
@@ -158,6 +160,7 @@ def test_what_a_branch_is_and_the_command_line(history: Page) -> None:
     expect(history.locator("#toasts")).to_contain_text("The command line is copied.")
 
 
+@pytest.mark.thorough
 def test_filter_fades_what_does_not_match(history: Page) -> None:
     history.locator("#tree-filter").fill("half")
     until(history, f"{DATA}[7].marker.opacity.filter((o) => o === 1).length === 1")
@@ -188,6 +191,7 @@ def test_the_estimator_is_dragged_and_asks_for_a_pruning(history: Page, shot: Sh
     expect(knob).to_be_hidden()
 
 
+@pytest.mark.thorough
 def test_zoom_is_kept_until_fit(history: Page) -> None:
     page = history
     x, y = place(page, 3)
@@ -244,6 +248,7 @@ def test_cards(history: Page, grown: Path, shot: Shot) -> None:
     expect(second).to_be_visible()
 
 
+@pytest.mark.thorough
 def test_two_hundred_steps(page: Page, grown: Path, open_page: Open, shot: Shot) -> None:
     with Workspace.open(grown, scan=False) as workspace:
         grower = grow(workspace)

@@ -136,6 +136,7 @@ def branched(page: Page) -> None:
     until(page, f"{NODES}.length === 4")
 
 
+@pytest.mark.thorough
 def test_a_draft_by_suggestion_and_back(page: Page, open_page: Open, quiet: Path, shot: Shot) -> None:
     open_page(quiet)
     ready(page)
@@ -238,6 +239,7 @@ def test_files_out_and_in(page: Page, open_page: Open, quiet: Path, shot: Shot) 
     expect(page.locator("#plan-counts")).to_contain_text("of 84 filters")
 
 
+@pytest.mark.thorough
 def test_the_address_says_all_and_a_second_tab_is_told(
     page: Page, open_page: Open, quiet: Path, watched: Watched
 ) -> None:
@@ -274,6 +276,7 @@ def test_the_address_says_all_and_a_second_tab_is_told(
     other.close()
 
 
+@pytest.mark.thorough
 def test_the_estimator_prunes_to_a_number(page: Page, open_page: Open, quiet: Path) -> None:
     with Workspace.open(quiet) as workspace:
         ACTIONS["prune"](workspace, 1, {"ratio": 0.5, "round_to": 1}, lambda *_: None, lambda: False)
@@ -294,6 +297,7 @@ def test_the_estimator_prunes_to_a_number(page: Page, open_page: Open, quiet: Pa
     assert int(left[1]) == wanted
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("model", "words"), [("vit", ("heads", "neurons")), ("lstm", ("cells",))])
 def test_other_kinds_of_units(
     page: Page, open_page: Open, tmp_path: Path, shot: Shot, model: str, words: tuple[str, ...]
@@ -316,6 +320,7 @@ def test_other_kinds_of_units(
     end_work(folder)
 
 
+@pytest.mark.thorough
 def test_likely_plans_are_measured_before_one_asks(page: Page, open_page: Open, quiet: Path, shot: Shot) -> None:
     open_page(quiet, ahead=True)
     ready(page)
@@ -330,5 +335,5 @@ def test_likely_plans_are_measured_before_one_asks(page: Page, open_page: Open, 
     ahead.uncheck()
     expect(drawer(page, "jobs").locator(".job-running")).to_have_count(0, timeout=JOB)
     page.reload()
-    expect(page.locator("#drawer-guidance")).to_be_visible()
+    drawer(page, "guidance")
     expect(ahead).not_to_be_checked()

@@ -73,6 +73,7 @@ def test_before_and_after_marked_and_undone(page: Page, open_page: Open, pruned:
     expect(page.locator('.maps-unit[aria-pressed="true"]')).not_to_have_count(2)
 
 
+@pytest.mark.thorough
 def test_choosing_instances(page: Page, open_page: Open, pruned: Path, shot: Shot) -> None:
     open_page(pruned, "?step=2&group=conv4&tab=inspect:maps", views=[VIEW])
     row = page.locator("#maps-row")
@@ -104,6 +105,7 @@ def test_choosing_instances(page: Page, open_page: Open, pruned: Path, shot: Sho
     shot("maps-mean")
 
 
+@pytest.mark.thorough
 def test_sorting_and_keyboard(page: Page, open_page: Open, pruned: Path) -> None:
     open_page(pruned, "?step=2&group=conv1&tab=inspect:maps", views=[VIEW])
     units = page.locator("#maps-units .maps-unit")
@@ -130,6 +132,7 @@ def test_sorting_and_keyboard(page: Page, open_page: Open, pruned: Path) -> None
     assert len(drafted(pruned, 2, "conv1")) == 1
 
 
+@pytest.mark.thorough
 def test_an_instance_that_the_model_cannot_take(page: Page, open_page: Open, pruned: Path, shot: Shot) -> None:
     images = np.random.default_rng(0).random((4, 1, 8, 8), np.float32)
     images[1] = np.nan
@@ -148,6 +151,7 @@ def test_an_instance_that_the_model_cannot_take(page: Page, open_page: Open, pru
     expect(page.locator("#maps-units .maps-unit")).to_have_count(24)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "kind", "form"), [("lstm", "cells", "lines"), ("vit", "heads", "pictures"), ("mlp", "neurons", "bars")]
 )

@@ -105,6 +105,7 @@ def test_zoom_then_brush_then_restore(mask: Page, demo: Path, shot: Shot) -> Non
     until(mask, "document.querySelector('#mask-graph .js-plotly-plot').layout.xaxis.range[0] === -0.5")
 
 
+@pytest.mark.thorough
 def test_a_lasso_with_kernels(mask: Page, shot: Shot) -> None:
     choose(mask, "tool", "Lasso")
     choose(mask, "snap", "kernels")
@@ -114,6 +115,7 @@ def test_a_lasso_with_kernels(mask: Page, shot: Shot) -> None:
     shot("mask-lasso")
 
 
+@pytest.mark.thorough
 def test_units_at_the_edge_take_coupled_layers_along(mask: Page, open_page: Open, demo: Path, shot: Shot) -> None:
     x, y = place(mask, 0, 31)
     left, _ = place(mask, -0.5, 31)
@@ -137,6 +139,7 @@ def test_units_at_the_edge_take_coupled_layers_along(mask: Page, open_page: Open
     pruned(mask, 0)
 
 
+@pytest.mark.thorough
 def test_a_range_of_the_histogram(mask: Page, demo: Path, shot: Shot) -> None:
     box = mask.locator("#mask-histogram .nsewdrag").first.bounding_box()
     assert box is not None
@@ -153,6 +156,7 @@ def test_a_range_of_the_histogram(mask: Page, demo: Path, shot: Shot) -> None:
     shot("mask-range")
 
 
+@pytest.mark.thorough
 def test_a_draft_that_changed_elsewhere_is_seen_before_it_is_brushed(mask: Page, demo: Path) -> None:
     with Workspace.open(demo) as workspace:
         workspace.drafts.add(1, {"group": "conv2", "remove": [3]})
@@ -162,6 +166,7 @@ def test_a_draft_that_changed_elsewhere_is_seen_before_it_is_brushed(mask: Page,
     assert len(entries(demo)) == 1
 
 
+@pytest.mark.thorough
 def test_a_brush_beside_everything_is_told(mask: Page, demo: Path) -> None:
     choose(mask, "verb", "Restore")
     drag(mask, (9, 9), (11, 11))
@@ -171,6 +176,7 @@ def test_a_brush_beside_everything_is_told(mask: Page, demo: Path) -> None:
     assert entries(demo) == []
 
 
+@pytest.mark.thorough
 def test_after_a_step_that_removed_units_one_may_branch(page: Page, open_page: Open, demo: Path, shot: Shot) -> None:
     with Workspace.open(demo) as workspace:
         workspace.drafts.add(1, {"group": "conv2", "remove": [1, 2]})

@@ -92,6 +92,7 @@ def test_dragging_changes_all_of_it_and_ends_in_one_entry(plan: Page, demo: Path
     expect(plan.locator("#plan-counts")).to_contain_text(f"{live} of 168 filters")
 
 
+@pytest.mark.thorough
 def test_the_line_is_dragged_in_the_plot(plan: Page, demo: Path) -> None:
     plan.locator('[data-preset="10%"]').click()
     expect(plan.locator("#plan-counts")).to_contain_text("17 of 168")
@@ -110,6 +111,7 @@ def test_the_line_is_dragged_in_the_plot(plan: Page, demo: Path) -> None:
     assert drafted(demo)[0] == now
 
 
+@pytest.mark.thorough
 def test_presets_and_keys(plan: Page, demo: Path) -> None:
     expected = presets(known(demo))
     plan.locator('[data-preset="50%"]').click()
@@ -160,6 +162,7 @@ def test_units_by_hand_stay_by_hand(plan: Page, demo: Path) -> None:
     assert units.mask(state.gone)[unit]
 
 
+@pytest.mark.thorough
 def test_groups_with_a_share_and_a_lock(plan: Page, demo: Path, shot: Shot) -> None:
     plan.locator('[data-preset="50%"]').click()
     expect(plan.locator("#plan-counts")).to_contain_text("84 of 168")
@@ -187,6 +190,7 @@ def test_groups_with_a_share_and_a_lock(plan: Page, demo: Path, shot: Shot) -> N
     expect(row.nth(3).locator(".plan-count")).to_have_text("16 / 64")
 
 
+@pytest.mark.thorough
 def test_a_draft_that_was_changed_elsewhere_is_not_overwritten(plan: Page, demo: Path) -> None:
     plan.locator('[data-preset="10%"]').click()
     expect(plan.locator("#plan-counts")).to_contain_text("17 of 168")
@@ -198,6 +202,7 @@ def test_a_draft_that_was_changed_elsewhere_is_not_overwritten(plan: Page, demo:
     assert drafted(demo)[2] == 1
 
 
+@pytest.mark.thorough
 def test_another_scale_and_another_score(plan: Page, shot: Shot) -> None:
     plan.locator("#plan-scale").click()
     plan.get_by_text("rank in the layer").click()
@@ -213,6 +218,7 @@ def test_another_scale_and_another_score(plan: Page, shot: Shot) -> None:
     expect(plan.locator("#plan-notes")).to_contain_text("threshold of the draft: l2 below 0.5")
 
 
+@pytest.mark.thorough
 def test_the_plan_is_saved_as_a_picture(plan: Page) -> None:
     plan.locator('[data-preset="10%"]').click()
     expect(plan.locator("#plan-said")).to_contain_text("17 of 168")

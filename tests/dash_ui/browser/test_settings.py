@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from onnxprune.workspace.workspace import Workspace
@@ -15,6 +16,7 @@ Open = Callable[..., Served]
 Shot = Callable[[str], None]
 
 
+@pytest.mark.thorough
 def test_groups_in_a_table(page: Page, open_page: Open, demo: Path, shot: Shot) -> None:
     open_page(demo)
     drawer(page, "settings")
@@ -86,6 +88,7 @@ def test_what_is_typed_is_checked_and_kept(page: Page, open_page: Open, small: P
     expect(effect).to_contain_text("6 of 24 units go")
 
 
+@pytest.mark.thorough
 def test_every_control_is_reached_by_keyboard(page: Page, open_page: Open, small: Path) -> None:
     open_page(small)
     for name in ("settings", "jobs", "guidance", "export"):

@@ -138,6 +138,7 @@ def test_the_page_opens_at_both_sizes(page: Page, open_page: Open, demo: Path, v
     assert page.evaluate("document.documentElement.scrollHeight <= window.innerHeight")
 
 
+@pytest.mark.thorough
 def test_tabs_are_made_when_they_are_opened_and_stay(
     page: Page, open_page: Open, small: Path, views: list[View]
 ) -> None:
@@ -157,6 +158,7 @@ def test_tabs_are_made_when_they_are_opened_and_stay(
     expect(page.get_by_role("tab", name="Cards")).to_have_attribute("aria-selected", "true")
 
 
+@pytest.mark.thorough
 def test_a_drawer_opens_and_closes(page: Page, open_page: Open, small: Path, views: list[View], shot: Shot) -> None:
     open_page(small, views=views)
     opener = page.get_by_role("button", name="Jobs", exact=True)
@@ -192,12 +194,14 @@ def test_the_address_holds_what_is_selected(page: Page, open_page: Open, small: 
     expect(page.locator("#tree-now")).not_to_have_text(re.compile("conv1"))
 
 
+@pytest.mark.thorough
 def test_a_step_that_is_not_there(page: Page, open_page: Open, small: Path, views: list[View]) -> None:
     open_page(small, "?step=99", views=views)
     expect(page.locator(".toast-error")).to_contain_text("no step 99")
     expect(page.locator("#tree-now")).to_have_text("tree: step 1, group None")
 
 
+@pytest.mark.thorough
 def test_borders_are_dragged_and_stay(page: Page, open_page: Open, small: Path, views: list[View]) -> None:
     open_page(small, views=views)
     history, splitter = page.locator("#panel-history"), page.locator("#splitter-history")
@@ -248,6 +252,7 @@ def test_a_panel_is_maximised(page: Page, open_page: Open, small: Path, views: l
 SHOTS_LEFT = ["maximised"]
 
 
+@pytest.mark.thorough
 def test_light_and_dark(page: Page, open_page: Open, small: Path, views: list[View]) -> None:
     open_page(small, views=views)
     expect(page.locator("html")).to_have_attribute("data-theme", "light")
@@ -259,6 +264,7 @@ def test_light_and_dark(page: Page, open_page: Open, small: Path, views: list[Vi
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
 
 
+@pytest.mark.thorough
 def test_the_system_decides_until_a_person_does(page: Page, open_page: Open, small: Path, views: list[View]) -> None:
     page.emulate_media(color_scheme="dark")
     open_page(small, views=views)
@@ -286,6 +292,7 @@ def test_undo_and_redo(page: Page, open_page: Open, small: Path, views: list[Vie
         assert [entry.undone for entry in workspace.drafts.entries(1)] == [False, True]
 
 
+@pytest.mark.thorough
 def test_what_others_do_is_seen(page: Page, open_page: Open, small: Path, views: list[View]) -> None:
     open_page(small, views=views)
     undo = page.get_by_role("button", name="Undo")
@@ -302,6 +309,7 @@ def test_what_others_do_is_seen(page: Page, open_page: Open, small: Path, views:
     page.wait_for_url("**data=data*")
 
 
+@pytest.mark.thorough
 def test_messages(page: Page, open_page: Open, small: Path, views: list[View], shot: Shot) -> None:
     open_page(small, "?tab=inspect:button", views=views)
     page.locator("#button-done").click()
@@ -315,6 +323,7 @@ def test_messages(page: Page, open_page: Open, small: Path, views: list[View], s
     expect(toast).to_have_count(0)
 
 
+@pytest.mark.thorough
 def test_the_plan_in_words(page: Page, open_page: Open, small: Path, views: list[View]) -> None:
     open_page(small, "?tab=inspect:button", views=views)
     page.locator("#button-plan").click()
@@ -323,6 +332,7 @@ def test_the_plan_in_words(page: Page, open_page: Open, small: Path, views: list
     expect(page.locator("#top-summary")).to_have_text("4 of 1,224 units−48% MACs est.")
 
 
+@pytest.mark.thorough
 def test_the_inspection_folds_to_its_tabs_where_the_page_is_low(
     page: Page, open_page: Open, small: Path, views: list[View]
 ) -> None:
@@ -346,6 +356,7 @@ def test_the_inspection_folds_to_its_tabs_where_the_page_is_low(
     expect(page.locator("#button-done")).to_be_visible()
 
 
+@pytest.mark.thorough
 def test_keys(page: Page, open_page: Open, small: Path, views: list[View], shot: Shot) -> None:
     open_page(small, views=views)
     expect(page.locator("#tree-now")).to_be_visible()
@@ -365,6 +376,7 @@ def test_keys(page: Page, open_page: Open, small: Path, views: list[View], shot:
     expect(page.get_by_role("dialog", name="Keys")).to_be_hidden()
 
 
+@pytest.mark.thorough
 def test_the_tour_of_the_example(page: Page, open_page: Open, demo: Path, views: list[View], shot: Shot) -> None:
     open_page(demo, views=views, tour=True)
     for number, stop in enumerate(STOPS, 1):  # none of these views does what it asks for: it goes on
@@ -383,12 +395,14 @@ def test_the_tour_of_the_example(page: Page, open_page: Open, demo: Path, views:
     expect(page.locator("#tour")).to_be_hidden()
 
 
+@pytest.mark.thorough
 def test_another_folder_has_no_tour(page: Page, open_page: Open, small: Path, views: list[View]) -> None:
     open_page(small, views=views, tour=True)
     expect(page.locator("#tree-now")).to_be_visible()
     expect(page.locator("#tour")).to_be_hidden()
 
 
+@pytest.mark.thorough
 def test_a_folder_without_models(page: Page, open_page: Open, bare: Path, small: Path, shot: Shot) -> None:
     (bare / "broken.onnx").write_bytes(b"this is no model")
     open_page(bare)
@@ -401,6 +415,7 @@ def test_a_folder_without_models(page: Page, open_page: Open, bare: Path, small:
     expect(page.locator("#top-model")).to_contain_text("cnn")
 
 
+@pytest.mark.thorough
 def test_a_server_that_is_lost_and_comes_back(
     page: Page,
     open_page: Open,
@@ -423,6 +438,7 @@ def test_a_server_that_is_lost_and_comes_back(
     expect(page.locator("#tree-now")).to_have_text(re.compile("conv1"))
 
 
+@pytest.mark.thorough
 def test_a_folder_that_may_only_be_read(page: Page, open_page: Open, small: Path, views: list[View]) -> None:
     with Workspace.open(small) as workspace:
         workspace.drafts.add(1, {"group": "conv1", "remove": [1]})
@@ -438,6 +454,7 @@ def test_a_folder_that_may_only_be_read(page: Page, open_page: Open, small: Path
             place.chmod(mode)
 
 
+@pytest.mark.thorough
 def test_a_view_that_waits_says_so_and_keeps_what_it_shows(page: Page, open_page: Open, small: Path) -> None:
     go_on = threading.Event()
     open_page(small, "?tab=inspect:slow", views=[view("tree", "history"), slow(go_on)])
@@ -451,6 +468,7 @@ def test_a_view_that_waits_says_so_and_keeps_what_it_shows(page: Page, open_page
     until(page, f"{sign}.content === 'none'")
 
 
+@pytest.mark.thorough
 def test_a_change_for_a_draft_that_is_another_one_is_refused(
     page: Page, open_page: Open, small: Path, views: list[View]
 ) -> None:

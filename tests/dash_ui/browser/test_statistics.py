@@ -63,6 +63,7 @@ def test_a_cell_tells_its_path_and_its_instances(
     assert {"label", "taken for", "count"} <= set(rows[0])
 
 
+@pytest.mark.thorough
 def test_another_step_to_compare_with(page: Page, open_page: Open, path: Path) -> None:
     open_page(path, "?step=4&tab=statistics:metrics", views=VIEWS)
     _drawn(page, "metrics-lines")
@@ -73,6 +74,7 @@ def test_another_step_to_compare_with(page: Page, open_page: Open, path: Path) -
     expect(page.locator("#metrics-table .ag-center-cols-container")).to_contain_text("points")
 
 
+@pytest.mark.thorough
 def test_one_panel_alone_and_the_path_as_a_file(
     page: Page, open_page: Open, path: Path, shot: Callable[[str], None]
 ) -> None:
@@ -109,6 +111,7 @@ def test_classes_and_the_front(page: Page, open_page: Open, path: Path, shot: Ca
     until(page, "new URLSearchParams(location.search).get('step') === '3'")
 
 
+@pytest.mark.thorough
 def test_a_step_that_was_not_measured(page: Page, open_page: Open, small: Path, shot: Callable[[str], None]) -> None:
     open_page(small, "?step=1", views=VIEWS)
     expect(page.get_by_text("Step 1 was not measured.")).to_be_visible()
@@ -118,6 +121,7 @@ def test_a_step_that_was_not_measured(page: Page, open_page: Open, small: Path, 
     _drawn(page, "confusion-matrix")
 
 
+@pytest.mark.thorough
 def test_a_model_without_data(page: Page, open_page: Open, small: Path) -> None:
     (small / "data" / "bright.npz").unlink()
     open_page(small, "?step=1", views=VIEWS)
