@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,15 +68,21 @@ def effect_text(effect: Effect) -> str:
     return f"{effect.name} {effect.before:.4g} → {effect.after:.4g} {basis}"
 
 
-def card(place: int, found: Suggestion) -> html.Article:
+def key_of(found: Suggestion) -> str:
+    """What a suggestion is known by while others come and go."""
+    text = json.dumps([found.kind, found.title, {name: list(units) for name, units in found.units.items()}])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def card(found: Suggestion) -> html.Article:
     """One suggestion, with the button that accepts it or starts what it proposes."""
     buttons: list[Component] = []
     if found.edits:
         title = "Add it to the draft; nothing is removed before it is applied"
-        buttons.append(_button("accept", place, "Put into the plan", title))
+        buttons.append(_button("accept", key_of(found), "Put into the plan", title))
     elif found.action is not None:
         words = "Measure" if found.kind == "measure" else found.action.name.capitalize()
-        buttons.append(_button("start", place, words, f"{found.action.name} of step {found.action.step}, as a job"))
+        buttons.append(_button("start", key_of(found), words, f"{found.action.name} of step {found.action.step}"))
     effects = [html.Li(effect_text(effect), title=effect.how or None) for effect in found.effects]
     return html.Article(
         [
@@ -87,8 +95,8 @@ def card(place: int, found: Suggestion) -> html.Article:
     )
 
 
-def _button(verb: str, place: int, label: str, title: str) -> html.Button:
-    return html.Button(label, id={"type": "guidance-do", "verb": verb, "place": place}, className="small", title=title)
+def _button(verb: str, key: str, label: str, title: str) -> html.Button:
+    return html.Button(label, id={"type": "guidance-do", "verb": verb, "key": key}, className="small", title=title)
 
 
 def register(app: Dash, desk: Desk) -> None:
@@ -113,13 +121,13 @@ def register(app: Dash, desk: Desk) -> None:
         except OnnxPruneError as error:
             return problem(error.message, error.hint), True, ""
         words = f"Not measured yet: {', '.join(left)}." if left else "Everything was measured."
-        cards = [card(place, one) for place, one in enumerate(found[:SHOWN])]
+        cards = [card(one) for one in found[:SHOWN]]
         return cards or empty("Nothing to suggest.", "Every unit seems to be needed."), not left, words
 
     @app.callback(
         Output(ids.TOAST, "data", allow_duplicate=True),
         Output(ids.DRAFT_CHANGED, "data", allow_duplicate=True),
-        Input({"type": "guidance-do", "verb": ALL, "place": ALL}, "n_clicks"),
+        Input({"type": "guidance-do", "verb": ALL, "key": ALL}, "n_clicks"),
         State(ids.SELECTION, "data"),
         prevent_initial_call=True,
     )
@@ -127,7 +135,14 @@ def register(app: Dash, desk: Desk) -> None:
         now, asked = Selection.of(selection), ctx.triggered_id
         if not any(clicks) or asked is None or now.step is None:
             return no_update, no_update
-        chosen = _suggestions(desk, now.step, now.data)[0][asked["place"]]
+        found, _ = _suggestions(desk, now.step, now.data)
+        chosen = next((one for one in found if key_of(one) == asked["key"]), None)
+        if chosen is None:
+            return {
+                "kind": "info",
+                "text": "That is suggested no longer.",
+                "hint": "More was measured since.",
+            }, no_update
         if asked["verb"] == "start" and chosen.action is not None:
             job = queue(desk, chosen.action.name, chosen.action.step, chosen.action.options)
             return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from onnxprune.workspace.values import Entry, NewStep, Step
 
 __all__ = ["Drafts", "Steps"]
 
+BLOB = re.compile(r"/blobs/([0-9a-f]{64})\b")
 COLUMNS = (
     "SELECT number, parent, root, kind, created, seconds, model, model_hash, plan, dataset, seed, command, promise, "
     "versions, name, note, pinned, trashed, damaged, metrics FROM step JOIN label ON label.step = step.number"
@@ -163,12 +165,17 @@ class Steps:
         self._label(number, "UPDATE label SET damaged = ?", reason)
 
     def blobs(self) -> set[str]:
-        """All blobs that a row names, those of the trash and what is kept for guidance included."""
+        """All blobs that a row names: of steps, also in the trash, of guidance, and in the options of jobs.
+
+        A job that failed can be tried again, with the plan that it was given.
+        """
         query = (
             "SELECT model AS b FROM step UNION SELECT plan FROM step UNION SELECT blob FROM document "
             "UNION SELECT blob FROM kept"
         )
-        return {row["b"] for row in self.database.rows(query) if row["b"]}
+        jobs = self.database.rows("SELECT options FROM job WHERE state <> 'done' AND options LIKE '%/blobs/%'")
+        named = {name for row in jobs for name in BLOB.findall(row["options"])}
+        return {row["b"] for row in self.database.rows(query) if row["b"]} | named
 
     def _descendants(self, number: int) -> list[int]:
         rows = self.database.rows(

@@ -110,7 +110,7 @@ class TestGuidance:
         found = Suggestion(
             "dead", "Two dead units", "Never active.", 0.9, {"conv1": (1, 2)}, effects, ({"group": "c"},)
         )
-        words = texts(card(0, found))
+        words = texts(card(found))
         for part in (
             "Two dead units",
             "Never active.",
@@ -120,7 +120,7 @@ class TestGuidance:
         ):
             assert part in words
         asked = Suggestion("measure", "Measure: scan", "It would tell.", 0.05, action=Action("scan", 1))
-        assert "Measure" in texts(card(1, asked))
+        assert "Measure" in texts(card(asked))
 
     def test_an_effect_that_changes_nothing(self) -> None:
         assert effect_text(Effect("macs", 10.0, 10.0, "estimated")) == "MACs unchanged (estimated)"

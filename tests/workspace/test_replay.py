@@ -148,3 +148,14 @@ def test_old_checkpoints_are_swept(workspace: Workspace) -> None:
     size, old = file.stat().st_size, time.time() - KEEP - 1
     os.utime(file, (old, old))
     assert workspace.gc() == (1, size)
+
+
+def test_the_plan_of_a_job_that_can_be_tried_again_is_kept(workspace: Workspace) -> None:
+    blob = workspace.blobs.put(b"a plan that fits nothing")
+    jobs = Jobs(workspace.database)
+    job = jobs.add("import", 1, {"plan": f".onnxprune/blobs/{blob}"})
+    assert workspace.gc(0) == (0, 0)
+    work(workspace)
+    assert jobs.get(job.number).state == "failed"
+    assert workspace.gc(0) == (0, 0)
+    assert workspace.blobs.read(blob) == b"a plan that fits nothing"
