@@ -64,9 +64,11 @@ def serve(folder: Path, *, host: str, port: int, browser: bool, json: bool) -> N
     """Serve until Ctrl-C or until the process is asked to end. Raises WorkspaceError, StoreDamaged, OptionError."""
     # Dash takes a second to import, which the other commands need not wait for.
     from dash_ui.app import content_policy, create  # noqa: PLC0415
+    from dash_ui.beginning import begin  # noqa: PLC0415
     from dash_ui.serving import Server  # noqa: PLC0415
 
     app = create(folder)
+    begin(folder)
     with Server(app.server, host=host, port=port, content_policy=content_policy(app)) as server:
         if json:
             typer.echo(
