@@ -83,7 +83,8 @@ def serve(folder: Path, *, host: str, port: int, browser: bool, json: bool) -> N
             _say("Ctrl-C ends it.")
         if browser:
             threading.Timer(0.3, webbrowser.open, (server.url,)).start()
-        signal.signal(signal.SIGTERM, _end)
+        for number in (signal.SIGTERM, signal.SIGINT):  # a shell may have started it with the latter ignored
+            signal.signal(number, _end)
         try:
             server.run()
         except KeyboardInterrupt:

@@ -236,7 +236,10 @@ def test_the_command_serves_until_it_is_ended(tmp_path: Path, end: signal.Signal
             connection.request("GET", "/")
             assert connection.getresponse().status == 200
         process.send_signal(end)
-        _, errors = process.communicate(timeout=60)
+        try:
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 0
     assert "Ended." in errors
     assert "Traceback" not in errors
