@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as texts
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import typer
 
 from onnxprune.cli.console import emit_json, progress, say, show, table, warn
 from onnxprune.cli.options import JsonOption, examples
+from onnxprune.cli.ws_actions import settings
 from onnxprune.cli.ws_options import FolderOption
 from onnxprune.errors import OptionError
 from onnxprune.workspace.job import BACKGROUND, PERSON, STATES, Job
@@ -165,7 +165,7 @@ def add_job(
     """Queue work on a step."""
     if action not in ALL_ACTIONS:
         raise OptionError(f"there is no action {action!r}", f"There are {', '.join(ALL_ACTIONS)}.")
-    values = _values(options)
+    values = settings(options)
     with _opened(folder, scan=True) as (workspace, jobs):
         workspace.check_writable()
         job = jobs.add(action, workspace.find(step).number, values, priority=BACKGROUND if background else PERSON)
@@ -309,17 +309,3 @@ def _clock(when: float | None) -> str:
 
 def _document(job: Job) -> Mapping[str, Any]:
     return {**asdict(job), "options": dict(job.options), "eta": job.eta}
-
-
-def _values(settings: Sequence[str] | None) -> dict[str, Any]:
-    """``NAME=VALUE`` ... -> name -> value."""
-    found: dict[str, Any] = {}
-    for text in settings or ():
-        name, equals, value = text.partition("=")
-        if not (name and equals):
-            raise OptionError(f"--set {text}: expected NAME=VALUE", "Write it as --set ratio=0.5.")
-        try:
-            found[name] = texts.loads(value)
-        except ValueError:
-            found[name] = value
-    return found

@@ -20,6 +20,7 @@ from onnxprune.workspace.actions import ACTIONS, check_options
 from onnxprune.workspace.edits import check_edit
 from onnxprune.workspace.jobs import Jobs
 from onnxprune.workspace.paths import main_metric
+from onnxprune.workspace.recording import value_of
 from onnxprune.workspace.values import Cancelled
 from onnxprune.workspace.workspace import STORE, Workspace
 
@@ -294,10 +295,7 @@ def settings(pairs: Sequence[str] | None) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not (name and equals):
             raise OptionError(f"--set {text}: expected NAME=VALUE", "For example --set scope=global.")
-        try:
-            found[name] = texts.loads(value)
-        except ValueError:
-            found[name] = value
+        found[name] = value_of(value)
     return found
 
 

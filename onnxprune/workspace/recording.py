@@ -47,6 +47,7 @@ __all__ = [
     "pruned_report",
     "put_model",
     "trained_report",
+    "value_of",
 ]
 
 Progress = Callable[[str, int, int], None]
@@ -258,6 +259,14 @@ def _word(value: Any) -> str:
         except ValueError:
             return value
     return dumps(value).decode()
+
+
+def value_of(text: str) -> Any:
+    """The opposite: a value as a command line has it."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def dumps(value: Any) -> bytes:

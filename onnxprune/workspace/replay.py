@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from onnxprune.errors import WorkspaceError
 from onnxprune.workspace.actions import ACTIONS
-from onnxprune.workspace.recording import Progress
+from onnxprune.workspace.recording import Progress, value_of
 from onnxprune.workspace.values import Step
 from onnxprune.workspace.workspace import Workspace
 
@@ -42,10 +41,7 @@ def recorded(step: Step) -> Recorded:
 
 def _option(text: str) -> tuple[str, Any]:
     name, _, value = text.partition("=")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
+    return name, value_of(value)
 
 
 def branch(
