@@ -191,7 +191,7 @@ def _suggestions(desk: Desk, step: int, data: str | None) -> tuple[tuple[Suggest
     with desk.workspace() as workspace:
         left = missing(workspace, step, **options)
         known = workspace.steps.get(step)
-        key = ("suggestions", known.number, known.model_hash, data, left, desk.revisions()["jobs"])
+        key = ("suggestions", known.number, known.model_hash, data, left, desk.revisions()["ended"])
         return desk.kept.get(key, lambda: suggest(workspace, step, **options)), left
 
 
