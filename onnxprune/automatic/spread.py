@@ -21,6 +21,7 @@ from onnxprune.automatic.units import units_by_step
 from onnxprune.errors import OptionError
 from onnxprune.evaluate import kind_of
 from onnxprune.workspace.paths import main_metric
+from onnxprune.workspace.values import Step
 from onnxprune.workspace.workspace import Workspace
 
 __all__ = ["Difference", "compare_spreads", "difference", "spread_rows"]
@@ -35,26 +36,35 @@ def spread_rows(
     """A row for every step of a tree that was repeated: how far the seeds spread.
 
     ``of``: the step; ``runs``: how many; ``mean``, ``std`` (n - 1), ``low``, ``high``; ``values``, ``seeds`` and
-    ``steps``: each of them. ``metric``: by default what the tree is judged by. ``only``: of these repeats.
+    ``steps``: each of them. ``metric``: by default what the tree is judged by; "recall:7" is that of a class.
+    ``only``: of these repeats.
     """
     steps = [step for step in workspace.steps.all() if step.root == root]
     by_number = {step.number: step for step in steps}
     units = units_by_step(workspace, steps)
     metric = metric or main_metric(steps)
-    repeats: dict[int, list[tuple[int, Row]]] = {}
+    repeats: dict[int, list[tuple[int, Row, float]]] = {}
     for number, found in documents_named(workspace, root, REPEAT).items():
         wanted = only is None or number in only
-        if wanted and found["of"] in by_number and metric in by_number[number].metrics:
-            repeats.setdefault(found["of"], []).append((number, found))
+        if wanted and found["of"] in by_number:
+            value = _value(workspace, by_number[number], str(metric))
+            if value is not None:
+                repeats.setdefault(found["of"], []).append((number, found, value))
     rows = []
     for of, entries in repeats.items():
-        values = [by_number[number].metrics[str(metric)] for number, _ in entries]
+        values = [value for *_, value in entries]
         rows.append({
             "of": of, "name": by_number[of].name, "units": units[of], "metric": metric,
             **_spread(values),
-            "values": values, "seeds": [found["seed"] for _, found in entries], "steps": [n for n, _ in entries],
+            "values": values, "seeds": [found["seed"] for _, found, _ in entries], "steps": [n for n, *_ in entries],
         })  # fmt: skip
     return rows
+
+
+def _value(workspace: Workspace, step: Step, metric: str) -> float | None:
+    """A metric of a step, or of one of its classes; None where it was not measured."""
+    name, colon, label = metric.partition(":")
+    return workspace.steps.class_metrics(step.number).get((name, label)) if colon else step.metrics.get(metric)
 
 
 def _spread(values: Sequence[float]) -> Row:
@@ -124,7 +134,7 @@ def difference(first: Sequence[float], second: Sequence[float], metric: str, *, 
 
 
 def _in_words(metric: str, mean: float, low: float, high: float, p: float, test: str, first: int, second: int) -> str:
-    kind = kind_of(metric)
+    kind = kind_of(metric.partition(":")[0])
     points = kind is not None and kind.format == ".2%"
     unit = " points" if points else ""
     by, least, most = (f"{100 * v:+.2f}" if points else f"{v:+.4g}" for v in (mean, low, high))

@@ -30,6 +30,7 @@ from onnxprune.cli import (
     score,
     sensitivity,
     suggest,
+    suspects,
     ws,
 )
 from onnxprune.cli.console import show, warn
@@ -73,7 +74,7 @@ def load_commands(application: typer.Typer) -> None:
 
 _COMMANDS = (
     *(inspect, draw, prune, plan, score, sensitivity, instability),
-    *(finetune, schedule, evaluate, compare, explain, bench, ws, auto, estimate, repeat, jobs, suggest, demo),
+    *(finetune, schedule, evaluate, compare, explain, bench, ws, auto, estimate, repeat, suspects, jobs, suggest, demo),
 )
 for _module in _COMMANDS:
     _module.register(app)

@@ -21,6 +21,7 @@ from onnxprune.cli.ws_actions import settings
 from onnxprune.cli.ws_options import FolderOption, opened
 from onnxprune.errors import OptionError
 from onnxprune.workspace.values import Cancelled
+from onnxprune.workspace.workspace import Workspace
 
 __all__ = ["register"]
 
@@ -28,6 +29,7 @@ INTERRUPTED = 130
 EXAMPLES = examples(
     "onnxprune repeat 2 --seeds 10",
     "onnxprune repeat original refined --seeds 10 --tune epochs=5",
+    "onnxprune repeat original refined --metric recall:buildings",
     "onnxprune repeat 2 --seeds 0,1,2 --workers 2 --json",
 )
 
@@ -54,6 +56,15 @@ def run_repeat(
     run: Annotated[
         str, typer.Option("--run", metavar="KEY", help="Repeats with the same key are not made again.")
     ] = "repeat",
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            "--metric",
+            metavar="NAME[:CLASS]",
+            help="What is compared. By default what the steps are judged by.",
+            show_default=False,
+        ),
+    ] = None,
     workers: WorkersOption = 1,
     scheduler: SchedulerOption = None,
     folder: FolderOption = Path(),
@@ -73,6 +84,8 @@ def run_repeat(
         targets = [target_of(workspace, number)[0] for number in numbers]
         if len(set(targets)) < len(targets):
             raise OptionError(f"both steps are fine-tunings of step {targets[0]}", "Name two different plans.")
+        if metric is not None:
+            _check_metric(workspace, targets, metric)
         with interrupts() as cancelled, progress("repeat", remaining=True) as report:
             try:
                 with workplace(workers, scheduler, None) as place:
@@ -89,8 +102,20 @@ def run_repeat(
         rows = []
         for target, mine in zip(targets, made, strict=True):
             root = workspace.steps.get(target).root
-            rows += [row for row in spread_rows(workspace, root, only=mine) if row["of"] == target]
+            rows += [row for row in spread_rows(workspace, root, metric, only=mine) if row["of"] == target]
     _tell(rows, json)
+
+
+def _check_metric(workspace: Workspace, targets: Sequence[int], metric: str) -> None:
+    """Raise OptionError, before hours of training, for what was not measured on steps that were measured."""
+    for target in targets:
+        name, colon, label = metric.partition(":")
+        classes = workspace.steps.class_metrics(target)
+        known = set(workspace.steps.get(target).metrics) if not colon else {c for n, c in classes if n == name}
+        if metric not in known and label not in known:
+            there = ", ".join(sorted(known)) or "nothing"
+            what = f"classes with {name}" if colon else "metrics"
+            raise OptionError(f"--metric {metric}: it was not measured on step {target}", f"Its {what}: {there}.")
 
 
 def _tell(rows: Sequence[Mapping[str, Any]], json: bool) -> None:

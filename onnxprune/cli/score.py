@@ -39,6 +39,7 @@ from onnxprune.cli.options import (
 )
 from onnxprune.criteria import Scores, Settings, UnitScores, save_scores, score, score_weights
 from onnxprune.data import open_calibration
+from onnxprune.errors import OptionError
 from onnxprune.experiment import analyse
 from onnxprune.model import load
 
@@ -47,9 +48,20 @@ __all__ = ["register"]
 EXAMPLES = examples(
     "onnxprune score model.onnx --criterion l2 -o scores.npz",
     "onnxprune score model.onnx --criterion l1 --granularity weight -o weights.npz",
+    "onnxprune score model.onnx --criterion taylor --data photos/ --class buildings -o buildings.npz",
 )
 OutOption = Annotated[
     Path, typer.Option("--out", "-o", metavar="FILE", help="The .npz file to write.", show_default=False)
+]
+
+ClassOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class",
+        metavar="NAME",
+        help="Look at the samples of this class only: what matters for it. May be repeated.",
+        show_default=False,
+    ),
 ]
 
 
@@ -73,6 +85,7 @@ def score_model(
     seed: SeedOption = 0,
     data: DataOption = None,
     samples: SamplesOption = None,
+    classes: ClassOption = None,
     provider: ProviderOption = Provider.AUTO,
     threads: ThreadsOption = None,
     json: JsonOption = False,
@@ -81,7 +94,13 @@ def score_model(
     check_environment(provider, threads)
     options = coupling_options(include_inexact, attention, norm_groups, allow_io, shape)
     losses = losses_of(loss)
-    dataset = None if data is None else open_calibration(data, samples, seed)
+    if classes and data is None:
+        raise OptionError("--class: there are no data to look at", "Give them with --data.")
+    dataset = None if data is None else open_calibration(data)
+    if dataset is not None and classes:
+        dataset = dataset.of_classes(classes)
+    if dataset is not None and samples is not None:
+        dataset = dataset.subset(samples, seed)
     writable(out)
     with progress("reading") as report:
         loaded = load(model)

@@ -5,7 +5,7 @@ Only the rows of one batch are in memory at a time, whatever the columns are mad
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from onnxprune.data.prepare import Preprocess, is_float
 from onnxprune.data.rows import Array, Ints, Rows, kind, source_rows, taken
-from onnxprune.data.subsets import are_classes, stratified
+from onnxprune.data.subsets import are_classes, rows_of, stratified
 from onnxprune.errors import DataError, OptionError
 
 __all__ = ["LAYOUT", "Batch", "Dataset", "batches", "check_finite"]
@@ -90,6 +90,35 @@ class Dataset:
             rows = np.sort(rng.choice(len(self), limit, replace=False, shuffle=False))
         part = self.select(rows)
         return replace(part, name=f"{self.name}, {limit} of {len(self)} samples")
+
+    def of_classes(self, classes: Sequence[str | int]) -> Dataset:
+        """The samples of these classes, by name or number, in their order: on them one sees what matters for a class.
+
+        Raises DataError where the labels are no classes, OptionError for a class that no sample has.
+        """
+        if self.labels is None or not are_classes(self.labels):
+            raise DataError(
+                f"{self.name}: there is not one class for each sample", "Samples of a class are found by its label."
+            )
+        numbers = {one: self._class_number(one) for one in classes}
+        for one, number in numbers.items():
+            if not len(rows_of(self.labels, (number,))):
+                raise OptionError(f"{self.name}: no sample is of class {one!r}", "Name a class that is in the data.")
+        part = self.select(rows_of(self.labels, tuple(numbers.values())))
+        names = ", ".join(str(one) for one in numbers)
+        return replace(part, name=f"{self.name}, {len(part)} of {len(self)} samples: class {names}")
+
+    def _class_number(self, one: str | int) -> int:
+        """The number of a class that is given by its name, or by its number."""
+        if str(one) in self.class_names:
+            return self.class_names.index(str(one))
+        try:
+            return int(one)
+        except ValueError:
+            known = ", ".join(self.class_names[:SHOWN]) + (", ..." if len(self.class_names) > SHOWN else "")
+            raise OptionError(
+                f"{self.name}: there is no class {one!r}", f"Classes: {known}." if known else "Give its number."
+            ) from None
 
     def head(self, count: int) -> dict[str, Array]:
         """The first ``count`` samples of each input (fewer where there are no more), as arrays."""

@@ -7,13 +7,13 @@ its rank within its class behind all rows of the classes before; places are draw
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
 from onnxprune.data.rows import Array, Ints, Rows
 
-__all__ = ["are_classes", "stratified"]
+__all__ = ["are_classes", "rows_of", "stratified"]
 
 BLOCK = 1 << 16  # labels looked at in one go
 
@@ -21,6 +21,13 @@ BLOCK = 1 << 16  # labels looked at in one go
 def are_classes(labels: Rows) -> bool:
     """Whether there is one class number for each sample."""
     return labels.dtype.kind in "iub" and all(size == 1 for size in labels.shape[1:])
+
+
+def rows_of(labels: Rows, classes: Collection[int]) -> Ints:
+    """Numbers of the rows whose label is one of these classes, ascending."""
+    wanted = np.array(sorted(classes), np.int64)
+    found = [start + np.flatnonzero(np.isin(block, wanted)) for start, block in _blocks(labels)]
+    return np.concatenate(found) if found else np.zeros(0, np.int64)
 
 
 def stratified(labels: Rows, limit: int, rng: np.random.Generator) -> Ints:

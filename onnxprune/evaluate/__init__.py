@@ -15,6 +15,7 @@ from onnxprune.evaluate.metric import KINDS, Metric, MetricKind, better, delta, 
 from onnxprune.evaluate.result import ClassReport, Curve, Evaluation
 from onnxprune.evaluate.run import evaluate, evaluate_pair
 from onnxprune.evaluate.shards import trimmed
+from onnxprune.evaluate.suspects import Suspect, Suspects, find_suspects, suspects_from
 
 __all__ = [
     "CURVES",
@@ -31,13 +32,17 @@ __all__ = [
     "Meter",
     "Metric",
     "MetricKind",
+    "Suspect",
+    "Suspects",
     "better",
     "compare",
     "delta",
     "evaluate",
     "evaluate_generated",
     "evaluate_pair",
+    "find_suspects",
     "kind_of",
     "measured",
+    "suspects_from",
     "trimmed",
 ]

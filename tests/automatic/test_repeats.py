@@ -38,6 +38,9 @@ def test_a_step_for_every_seed(workspace: Workspace, pruned: int) -> None:
     assert (row["mean"], row["std"]) == (pytest.approx(np.mean(values)), pytest.approx(np.std(values, ddof=1)))
     assert (row["low"], row["high"], row["runs"]) == (min(values), max(values), 3)
     assert repeat_seeds(workspace, pruned, (0, 1, 2), "r", TUNE, progress=quiet) == made, "nothing is made twice"
+    (row,) = spread_rows(workspace, 1, "recall:1")
+    assert row["values"] == [workspace.steps.class_metrics(number)["recall", "1"] for number in made]
+    assert spread_rows(workspace, 1, "recall:9") == []
     assert repeat_seeds(workspace, pruned, (2, 3), "r", TUNE, progress=quiet)[0] == made[2]
 
 

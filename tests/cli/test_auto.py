@@ -142,6 +142,14 @@ class TestRepeat:
         assert [row["units"] for row in found["steps"]] == [12, 18]
         assert found["difference"]["test"] == "paired t-test"
         assert found["difference"]["words"]
+        again = well(
+            call("repeat", "half", "less", "--seeds", "2", "--tune", "epochs=1", "--metric", "recall:1", "--json")
+        )
+        with Workspace.open(trained) as workspace:
+            assert len(workspace.steps.all()) == 8, "nothing was made again"
+            for row in again.json["steps"]:
+                values = [workspace.steps.class_metrics(step)["recall", "1"] for step in row["steps"]]
+                assert (row["metric"], row["values"]) == ("recall:1", values)
 
     def test_bad_input(self, call: Call, trained: Path) -> None:
         assert trained.is_dir()
@@ -149,6 +157,8 @@ class TestRepeat:
             (("2", "2"), "expected one, or two different ones"),
             (("2", "--seeds", "x"), "seeds: got 'x'"),
             (("1", "2", "--seeds", "2"), "both steps are fine-tunings of step 1"),
+            (("2", "--metric", "recall:9"), "--metric recall:9: it was not measured on step 1"),
+            (("2", "--metric", "speed"), "--metric speed: it was not measured on step 1"),
             (("1", "--workers", "2", "--scheduler", "tcp://x:1"), "--workers and --scheduler"),
         ):
             found = call("repeat", *arguments)

@@ -37,3 +37,27 @@ def test_the_model_is_not_overwritten(call: Call, cnn_file: Path) -> None:
     before = cnn_file.read_bytes()
     assert call("score", cnn_file, "-o", cnn_file).code == 2
     assert cnn_file.read_bytes() == before
+
+
+def test_what_matters_for_a_class(call: Call, cnn_file: Path, data_file: Path, tmp_path: Path) -> None:
+    found = []
+    with np.load(data_file) as held:
+        own = held["y_train"] == 2
+        np.savez(tmp_path / "own.npz", x=held["x_train"][own], y=held["y_train"][own])
+    for data, more in ((data_file, ("--class", "2")), (tmp_path / "own.npz", ()), (data_file, ())):
+        out = tmp_path / "scores.npz"
+        assert call("score", cnn_file, "--criterion", "taylor", "--data", data, *more, "-o", out).code == 0
+        with np.load(out) as scores:
+            found.append(scores["conv2"])
+    np.testing.assert_array_equal(found[0], found[1])
+    assert not np.allclose(found[0], found[2])
+
+
+def test_a_class_without_data(call: Call, cnn_file: Path, data_file: Path, tmp_path: Path) -> None:
+    result = call("score", cnn_file, "--class", "2", "-o", tmp_path / "scores.npz")
+    assert result.code == 2
+    assert "--class: there are no data to look at" in result.err
+    result = call("score", cnn_file, "--data", data_file, "--class", "7", "-o", tmp_path / "scores.npz")
+    assert result.code == 2
+    assert "no sample is of class '7'" in result.err
+    assert not (tmp_path / "scores.npz").exists()

@@ -124,6 +124,27 @@ class TestSubsets:
         data = open_dataset(images(4))
         assert data.subset(4) is data
 
+    def test_samples_of_classes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("onnxprune.data.subsets.BLOCK", 3)
+        labels = np.array([2, 0, 1, 1, 2, 0, 0, 1])
+        data = Dataset({"x": np.arange(8.0)}, labels, ("cat", "dog", "1"), "pets")
+        for classes, rows in ((["dog"], [2, 3, 7]), (["1"], [0, 4]), ([0, "dog"], [1, 2, 3, 5, 6, 7])):
+            part = data.of_classes(classes)  # type: ignore[arg-type]
+            np.testing.assert_array_equal(part.inputs["x"], rows)
+            np.testing.assert_array_equal(np.asarray(part.labels), labels[rows])
+        assert data.of_classes(["dog"]).name == "pets, 3 of 8 samples: class dog"
+
+    def test_samples_of_no_class(self) -> None:
+        data = Dataset({"x": np.arange(3.0)}, np.array([0, 1, 1]), ("cat", "dog", "cow"), "pets")
+        with pytest.raises(OptionError, match="pets: there is no class 'emu'"):
+            data.of_classes(["emu"])
+        with pytest.raises(OptionError, match="no sample is of class 'cow'"):
+            data.of_classes(["cow"])
+        with pytest.raises(DataError, match="there is not one class for each sample"):
+            Dataset({"x": np.arange(3.0)}, np.array([0.5, 1, 1])).of_classes([1])
+        with pytest.raises(DataError, match="there is not one class for each sample"):
+            Dataset({"x": np.arange(3.0)}).of_classes([1])
+
     def test_none_of_it(self) -> None:
         with pytest.raises(OptionError, match="limit: got 0, expected at least 1 sample"):
             open_dataset(images(4)).subset(0)
