@@ -37,7 +37,7 @@ def radar(left: Mapping[str, float], theme: Theme) -> go.Figure:
         bgcolor="rgba(0,0,0,0)",
         radialaxis={
             **grid, "range": [0, 1.02], "tickvals": [0.5, 1.0], "tickformat": ".0%", "angle": 90, "tickangle": 90,
-            "tickfont": {"size": 9, "color": theme.quiet},
+            "tickfont": {"size": 9, "color": theme.ink},
         },
         angularaxis={**grid, "direction": "clockwise", "rotation": 90, "tickfont": {"size": 10, "color": theme.ink}},
     )  # fmt: skip

@@ -31,7 +31,8 @@ LIGHT = {"ink": "#1c2733", "quiet": "#5d6b79", "line": "#8d99a5", "surface": "#f
 DARK = {"ink": "#e4e9ee", "quiet": "#9aa7b4", "line": "#6d7986", "surface": "#1a2129", "gone": "#ff6b60"}
 FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]")  # characters that XML does not have
 LETTER = 5.0  # pixels of a letter of a name
-RED, GREEN, BRIGHT = 0.299, 0.587, 150  # weights of the colours in brightness; from where on black is better
+RED, GREEN = 0.2126, 0.7152  # weights of the colours in luminance
+DIM = 1.05 / 4.5 - 0.05  # luminance up to which white has a contrast of 4.5; black has it from 0.175 on
 SHORTEST = 3  # letters of a name that is cut off
 LEGEND, LEGEND_LETTER = 22.0, 5.9  # height of a row; pixels of a letter
 
@@ -90,9 +91,10 @@ def box_text(box: Box) -> str:
 
 
 def readable(colour: str) -> str:
-    """Black or white, whichever stands out more from "#rrggbb"."""
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return "#10181f" if RED * red + GREEN * green + (1 - RED - GREEN) * blue > BRIGHT else "#ffffff"
+    """White where its contrast with "#rrggbb" is 4.5 or more (WCAG 2.2, 1.4.3), else black, which then has as much."""
+    shares = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    red, green, blue = (s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares)
+    return "#ffffff" if RED * red + GREEN * green + (1 - RED - GREEN) * blue <= DIM else "#000000"
 
 
 def fitting(name: str, width: float) -> str:
