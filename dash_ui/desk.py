@@ -134,7 +134,10 @@ class Desk:
 
 
 def _revisions(database: Database) -> dict[str, str]:
-    tree = database.rows("SELECT step, name, note, pinned, trashed, damaged, length(metrics) FROM label ORDER BY step")
+    tree = database.rows(
+        "SELECT step, name, note, pinned, trashed, damaged, length(metrics), "
+        "(SELECT count(*) FROM document WHERE document.step = label.step) FROM label ORDER BY step"
+    )
     jobs = database.rows(
         "SELECT number, state, stage, done, total, cancel, result FROM job ORDER BY number DESC LIMIT 200"
     )

@@ -1,26 +1,30 @@
 """What the tabs of the statistics have in common on the page: their frame, their step, and what to compare it with.
 
 Each tab has a store ``NAME-focus`` that the browser fills with the selected steps, only while the tab is open and only
-when they changed; the tab's callbacks listen to it, so that a closed tab computes nothing.
+when they changed; the tab's callbacks listen to it (`follows`), so that a closed tab computes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import dash_ag_grid
-from dash import ClientsideFunction, Dash, Input, Output, State, dcc, html, set_props
+from dash import ClientsideFunction, Dash, Input, Output, State, dcc, html, no_update, set_props
+from dash.dependencies import DashDependency
 from dash.development.base_component import Component
+from dash.exceptions import PreventUpdate
 
 from dash_ui import ids
 from dash_ui.desk import Desk
 from dash_ui.parts import empty, graph, problem
-from dash_ui.rows.statistics import Focus, Standing, focus_of, keep_of, step_options
+from dash_ui.rows.statistics import Focus, Standing, damaged, focus_of, keep_of, step_options
 from dash_ui.state import Selection
+from onnxprune.errors import StoreDamaged
 from onnxprune.workspace.evaluations import Documents
 from onnxprune.workspace.jobs import Jobs
-from onnxprune.workspace.workspace import Workspace
+from onnxprune.workspace.paths import Row, to_csv
 
 __all__ = [
     "COUNT",
@@ -28,17 +32,22 @@ __all__ = [
     "SHARE",
     "SIGNED",
     "choice",
+    "clicks",
     "column",
     "csv_button",
+    "follows",
     "frame",
     "panel",
     "plot",
     "register",
-    "shown",
+    "rows_button",
+    "saves_rows",
+    "saves_table",
     "table",
     "told",
 ]
 
+Told = Callable[..., Any]  # (focus, documents, what the inputs hold ...) -> what the outputs show
 SHARE, COUNT, POINTS, SIGNED = "statShare", "statCount", "statPoints", "statSigned"
 
 
@@ -94,6 +103,11 @@ def csv_button(name: str, title: str, text: str = "CSV") -> html.Button:
     return html.Button(text, id=name, className="stat-csv plain", title=title, **{"aria-label": title})
 
 
+def rows_button(name: str, title: str, text: str = "CSV") -> list[Component]:
+    """A button that fetches rows as a file, see `saves_rows`; of more rows than a table shows, or of a plot."""
+    return [csv_button(f"{name}-csv", title, text), dcc.Download(id=f"{name}-file")]
+
+
 def column(field: str, title: str, written: str | None = None, **more: Any) -> dict[str, Any]:
     """A column of a table. ``written``: a function of the browser that writes its numbers."""
     found: dict[str, Any] = {"field": field, "headerName": title, **more}
@@ -140,17 +154,12 @@ def register(app: Dash, desk: Desk, name: str, *, compares: bool = True) -> None
         prevent_initial_call=True,
     )
 
-    @app.callback(
-        Output(f"{name}-other", "options"),
-        Output(f"{name}-other", "value"),
-        Output(f"{name}-other-shown", "data"),
-        Input(f"{name}-focus", "data"),
-        prevent_initial_call=True,
-    )
-    def offer(stored: dict[str, Any]) -> Any:
-        with desk.workspace() as workspace:
-            focus = focus_of(workspace, stored)
-            return step_options(workspace, focus.step), focus.other, focus.other
+    @follows(
+        app, desk, name,
+        [Output(f"{name}-other", "options"), Output(f"{name}-other", "value"), Output(f"{name}-other-shown", "data")],
+    )  # fmt: skip
+    def offer(focus: Focus, documents: Documents) -> Any:
+        return step_options(documents.workspace, focus.step), focus.other, focus.other
 
 
 def _register_measure(app: Dash, desk: Desk, name: str) -> None:
@@ -173,16 +182,89 @@ def _register_measure(app: Dash, desk: Desk, name: str) -> None:
         return True
 
 
-def shown(desk: Desk, workspace: Workspace, stored: Mapping[str, Any]) -> tuple[Focus, Documents]:
-    """The step of a tab, and the reader of its documents."""
-    return focus_of(workspace, stored), Documents(workspace, keep_of(desk))
+def follows(
+    app: Dash, desk: Desk, name: str, outputs: Sequence[Output], *more: DashDependency
+) -> Callable[[Told], Told]:
+    """Make a function a callback of a tab: ``f(focus, documents, *more)``, called for each step that the tab shows.
+
+    ``focus``: the step and the one it is compared with; ``documents``: what was measured of the steps, with the
+    workspace in it, open while the function runs. ``more``: further Inputs and States. Where the other step's documents
+    are damaged it is called without one; where those of the step are, the tab says so in place of its panels, once for
+    all of its callbacks.
+    """
+    single = outputs[0] if len(outputs) == 1 else list(outputs)
+
+    def made(function: Told) -> Told:
+        @app.callback(single, Input(f"{name}-focus", "data"), *more, prevent_initial_call=True)
+        def answer(stored: dict[str, Any] | None, *values: Any) -> Any:
+            if stored is None:
+                raise PreventUpdate
+            with desk.workspace() as workspace:
+                focus, documents = focus_of(workspace, stored), Documents(workspace, keep_of(desk))
+                alone = replace(focus, other=None)
+                for tried in (focus, alone) if focus.other is not None else (alone,):
+                    try:
+                        return function(tried, documents, *values)
+                    except StoreDamaged as error:
+                        why = damaged(workspace, focus, error)
+                set_props(f"{name}-state", {"children": told(why, name)})
+                set_props(f"{name}-body", {"hidden": True})
+                return no_update if len(outputs) == 1 else [no_update] * len(outputs)
+
+        return function
+
+    return made
+
+
+def saves_table(app: Dash, name: str) -> None:
+    """A table writes what it shows to a file: ``name`` is the table's, ``NAME-csv`` its button's."""
+    app.clientside_callback(
+        ClientsideFunction("statistics", "csv"),
+        Output(name, "exportDataAsCsv"),
+        Input(f"{name}-csv", "n_clicks"),
+        prevent_initial_call=True,
+    )
+
+
+def saves_rows(
+    app: Dash, desk: Desk, name: str, make: Callable[..., tuple[str, Sequence[Row]]], *more: State, part: str = ""
+) -> None:
+    """A `rows_button` fetches what ``make(focus, documents, *more)`` tells: the name of a file, and its rows.
+
+    ``name``: of the tab; ``part``: of the button, where that is not the tab's own.
+    """
+    whole = part or name
+
+    @app.callback(
+        Output(f"{whole}-file", "data"),
+        Input(f"{whole}-csv", "n_clicks"),
+        State(f"{name}-focus", "data"),
+        *more,
+        prevent_initial_call=True,
+    )
+    def download(clicks: int | None, stored: dict[str, Any] | None, *values: Any) -> Any:
+        if not clicks or stored is None:
+            raise PreventUpdate
+        with desk.workspace() as workspace:
+            file, rows = make(focus_of(workspace, stored), Documents(workspace, keep_of(desk)), *values)
+        return {"content": to_csv(rows), "filename": file, "type": "text/csv"}
+
+
+def clicks(app: Dash, *plots: str, what: str = "compare") -> None:
+    """A click on a step in one of these plots compares the selected step with it, or selects it (``what="select"``)."""
+    app.clientside_callback(
+        ClientsideFunction("statistics", what),
+        Output(ids.SELECTION, "data", allow_duplicate=True),
+        *(Input(plot, "clickData") for plot in plots),
+        State(ids.SELECTION, "data"),
+        prevent_initial_call=True,
+    )
 
 
 def told(standing: Standing, name: str) -> Component:
     """Why a tab has nothing to show, and what to do about it."""
-    if standing.kind == "failed":
-        return problem(standing.text, standing.hint)
-    parts: list[Component] = [empty(standing.text, standing.hint)]
+    shown = problem if standing.kind in ("failed", "damaged") else empty
+    parts: list[Component] = [shown(standing.text, standing.hint)]
     if standing.measurable:
         parts.append(html.Button("Measure this step", id={"measure": name}, className="stat-measure primary"))
     if standing.kind in ("numbers", "fidelity"):

@@ -2,6 +2,7 @@
 "use strict";
 (function () {
   const FIRST = "confusion";
+  let fromTable = false; // whether the cell was chosen in the table of pairs
 
   function open(selection, view) {
     for (const word of ((selection && selection.tab) || "").split(" ")) {
@@ -94,12 +95,20 @@
       if (!selection || value === null || value === undefined || value === shown) return none;
       return Object.assign({}, selection, { other: value });
     },
-    // A click on a cell of the matrix: the numbers of both classes.
-    cell: function (clicked, shown) {
+    // A click on a cell of the matrix, or on a row of the pairs: the numbers of both classes.
+    cell: function (clicked, rows, shown) {
+      const none = window.dash_clientside.no_update;
+      fromTable = window.dash_clientside.callback_context.triggered_id === "confusion-pairs";
+      if (fromTable) return rows && rows.length ? [rows[0].i, rows[0].j] : none;
       const point = clicked && clicked.points && clicked.points[0];
-      if (!point || !shown) return window.dash_clientside.no_update;
+      if (!point || !shown) return none;
       const [label, taken] = [point.y, point.x].map((name) => shown.indices[shown.labels.indexOf(String(name))]);
-      return label === undefined || taken === undefined ? window.dash_clientside.no_update : [label, taken];
+      return label === undefined || taken === undefined ? none : [label, taken];
+    },
+    // What a row of a table below tells comes into sight.
+    come: function (figure, id) {
+      if (fromTable) window.requestAnimationFrame(() => document.getElementById(id).scrollIntoView({ block: "nearest" }));
+      fromTable = false;
     },
     csv: function (clicks) {
       return Boolean(clicks);

@@ -82,7 +82,7 @@ def change_figure(rows: Rows, theme: Theme, metric: str = "recall") -> go.Figure
     finish(figure, theme, showlegend=False)
     figure.update_yaxes(tickvals=places, ticktext=names, range=[len(moved) - 0.4, -0.6], zeroline=False)
     return figure.update_xaxes(
-        title={"text": f"{label_of(metric)} of the class"}, tickformat=".2~%", nticks=6, zeroline=False
+        title={"text": f"{label_of(metric)} of the class"}, tickformat=".2~%", nticks=5, tickangle=0, zeroline=False
     )
 
 

@@ -22,7 +22,7 @@ __all__ = ["SHOWS", "cell_figure", "confusion_figure"]
 
 SHOWS = ("share", "count", "change")
 WRITTEN = 26  # classes up to which cells hold their numbers
-NAMED = 40  # labels on an axis, at most
+GAPPED = 40  # classes up to which there are gaps between the cells
 LETTERS = 12  # of a class name on an axis
 
 
@@ -52,17 +52,24 @@ def confusion_figure(
         text=_texts(matrix, show) if size <= WRITTEN else None,
         customdata=np.stack([matrix.counts, totals, before, matrix.shares], axis=-1).astype(np.float32),
         texttemplate="%{text}" if size <= WRITTEN else None, zmin=-1, zmax=1,
-        xgap=1 if size <= NAMED else 0, ygap=1 if size <= NAMED else 0, hovertemplate=f"{hover}<extra></extra>", **bar,
+        xgap=int(size <= GAPPED), ygap=int(size <= GAPPED), hovertemplate=f"{hover}<extra></extra>", **bar,
     )  # fmt: skip
     _outline(figure, matrix, cell, theme)
     finish(figure, theme, clickmode="event", dragmode="zoom")
-    every = max(1, -(-size // NAMED))
+    # The browser shows as many labels as there is room for; columns of many classes are in the order of the rows.
     labels = {
-        "type": "category", "tickvals": matrix.labels[::every], "ticktext": names[::every], "showgrid": False,
+        "type": "category", "labelalias": dict(zip(matrix.labels, names, strict=True)), "showgrid": False,
         "zeroline": False, "ticks": "", "constrain": "domain",
     }  # fmt: skip
-    figure.update_xaxes(**labels, title={"text": "taken for"}, range=[-0.5, size - 0.5], tickangle=_angle(names))
-    return figure.update_yaxes(**labels, title={"text": "label"}, range=[size - 0.5, -0.5], scaleanchor="x")
+    figure.update_xaxes(
+        **labels, title={"text": "taken for"}, range=[-0.5, size - 0.5], tickangle=_angle(names)
+    )  # fmt: skip
+    if size > WRITTEN:  # without any labels plotly.js would write the title into the matrix
+        unseen = {"size": 1, "color": "rgba(0,0,0,0)"}
+        figure.update_xaxes(title={"text": "taken for, in the same order"}, tickfont=unseen, tickangle=0)
+    return figure.update_yaxes(
+        **labels, title={"text": "label"}, range=[size - 0.5, -0.5], scaleanchor="x", constraintoward="top"
+    )
 
 
 def cell_figure(
@@ -120,7 +127,7 @@ def _changes(change: NDArray[np.float64], theme: Theme) -> tuple[NDArray[Any], d
 def _bar(places: Sequence[float], words: Sequence[str]) -> dict[str, Any]:
     return {
         "tickvals": list(places), "ticktext": list(words), "thickness": 8, "outlinewidth": 0, "len": 0.8,
-        "orientation": "h", "x": 0.5, "y": 1.0, "yanchor": "bottom", "tickfont": {"size": 10}, "ypad": 4,
+        "orientation": "h", "x": 0.5, "y": 1.0, "yanchor": "bottom", "tickfont": {"size": 10}, "ypad": 8,
         "tickangle": 0,
     }  # fmt: skip
 

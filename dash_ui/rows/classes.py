@@ -15,7 +15,6 @@ __all__ = ["AVERAGES", "METRICS", "change_rows", "curves_of", "mean_rows"]
 
 METRICS = ("precision", "recall", "f1", "average_precision")
 AVERAGES = {"macro": "macro mean", "weighted": "mean weighted by support"}
-MANY = 200  # classes beyond which averaging all curves takes too long for a click
 
 
 def change_rows(documents: Documents, step: int, other: int | None) -> list[Row]:
@@ -71,13 +70,6 @@ def curves_of(documents: Documents, number: int | None, chosen: Sequence[str | i
         if curve is not None and curve.recall.size:
             found.append(curve)
     return found
-
-
-def first_choice(rows: Sequence[Row]) -> list[str | int]:
-    """What curves are shown before anyone chose: the mean, and of many classes the one that changed most."""
-    if len(rows) <= MANY:
-        return ["macro"]
-    return [max(rows, key=lambda row: abs(row["d_average_precision"] or 0.0))["index"]]
 
 
 def why_no_curves(head: Head) -> str:

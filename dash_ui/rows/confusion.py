@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from onnxprune.workspace.evaluations import Documents
 from onnxprune.workspace.paths import Row
 
-__all__ = ["LIMIT", "ORDERS", "Matrix", "class_options", "instances_in", "matrix_of", "pair_rows"]
+__all__ = ["LIMIT", "MOST", "ORDERS", "Matrix", "class_options", "instances_in", "matrix_of", "pair_rows"]
 
 LIMIT = 120  # classes in one picture; 14,400 cells
+MOST = 48  # classes in the picture of more than that, so that one sees and hits its cells
 ORDERS = ("index", "error", "change")
 Counts = NDArray[np.int64]
 
@@ -64,24 +65,27 @@ def matrix_of(
     classes: Sequence[int] = (),
     order: str = "index",
     limit: int = LIMIT,
+    most: int = MOST,
 ) -> Matrix | None:
     """The matrix of a step; None where it has none.
 
     ``classes``: those to show, by index, by default all. ``order``: "index", "error" (share of the labels that are
-    missed, largest first) or "change" (of any cell of the row, largest first). Of more than ``limit`` classes those are
-    shown that come first by "error", or by "change" where that is the order.
+    missed, largest first) or "change" (of any cell of the row, largest first). Of more than ``limit`` classes ``most``
+    are shown: those of the pairs that are confused most, or those that changed most where that is the order.
     """
     both = _both(documents, step, other)
     if both is None:
         return None
     names, counts, before = both
-    chosen = np.array([c for c in classes if 0 <= c < len(names)] or range(len(names)), np.int64)
+    chosen = np.array(sorted({c for c in classes if 0 <= c < len(names)}) or range(len(names)), np.int64)
     totals = counts.sum(axis=1)
     totals_before = None if before is None else before.sum(axis=1)
-    rank = _ranks(counts, totals, before, totals_before, order if order != "index" else "error")[chosen]
-    chosen = chosen[np.argsort(-rank, kind="stable")[:limit]]
-    if order == "index":
-        chosen = np.sort(chosen)
+    ranks = _ranks(counts, totals, before, totals_before, order)
+    if len(chosen) > limit:
+        first = ranks if order == "change" and before is not None else _confused(counts)
+        chosen = np.sort(chosen[np.argsort(-first[chosen], kind="stable")[:most]])
+    if order != "index":
+        chosen = chosen[np.argsort(-ranks[chosen], kind="stable")]
     cut = np.ix_(chosen, chosen)
     return Matrix(
         chosen, tuple(names[i] for i in chosen.tolist()), counts[cut], totals[chosen],
@@ -167,6 +171,15 @@ def _ranks(
         found: NDArray[np.float64] = np.abs(shares - _shares(before, totals_before)).max(axis=1, initial=0.0)
         return found
     return np.where(totals > 0, 1 - np.diagonal(shares), -1.0)
+
+
+def _confused(counts: Counts) -> NDArray[np.float64]:
+    """How often each class was confused with the one that it is confused with most; then with all others."""
+    wrong = counts - np.diag(np.diagonal(counts))
+    whole = max(int(wrong.sum()), 1)
+    most = np.maximum(wrong.max(axis=1, initial=0), wrong.max(axis=0, initial=0))
+    found: NDArray[np.float64] = most + (wrong.sum(axis=1) + wrong.sum(axis=0)) / (2 * whole + 1)
+    return found
 
 
 def _shares(counts: Counts, totals: Counts) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dash_ui.desk import Desk, Kept
+from onnxprune.errors import StoreDamaged
 from onnxprune.evaluate import kind_of
 from onnxprune.workspace.evaluations import Documents, Head, Keep
 from onnxprune.workspace.paths import COSTS, Row
@@ -17,6 +18,7 @@ __all__ = [
     "COSTS",
     "Focus",
     "Standing",
+    "damaged",
     "focus_of",
     "keep_of",
     "metric_rows",
@@ -84,8 +86,8 @@ class Standing:
     """What is known of how good a step is.
 
     ``kind``: "classes" (all views have something to show), "numbers" (a regression), "fidelity" (no labels),
-    "original" (no labels, and nothing to compare it with), "none" (not measured), "failed", "no data". ``text`` and
-    ``hint`` are for the person; ``measurable``: measuring it would help.
+    "original" (no labels, and nothing to compare it with), "none" (not measured), "failed", "no data", "damaged".
+    ``text`` and ``hint`` are for the person; ``measurable``: measuring it would help.
     """
 
     kind: str
@@ -104,10 +106,13 @@ def standing(workspace: Workspace, documents: Documents, step: Step) -> Standing
         return _measured(head)
     problem = workspace.problem(number)
     if problem:
-        return Standing(
-            "failed", f"Step {number} could not be measured: {problem}", "Mend the data, and scan the folder."
-        )
+        able = workspace.dataset_name(number) is not None and not workspace.readonly
+        hint = "Mend the data or put others that fit into data/, look again, and measure."
+        return Standing("failed", f"Step {number} could not be measured: {problem}", hint, able)
     if workspace.dataset_name(number) is None:
+        root = workspace.steps.get(step.root)
+        for path, why in workspace.files.misfits(root.model_hash).items():
+            return Standing("no data", f"{path} does not fit this model.", why)
         hint = "Put samples with labels into data/: an .npz with x and y, or a folder of images for each class."
         return Standing("no data", "There are no data for this model.", hint)
     if step.parent is None and "original" in _needs(workspace, step):
@@ -117,6 +122,18 @@ def standing(workspace: Workspace, documents: Documents, step: Step) -> Standing
     return Standing(
         "none", f"Step {number} was not measured.", "Measuring takes one pass over the data.", measurable=True
     )
+
+
+def damaged(workspace: Workspace, focus: Focus, error: StoreDamaged) -> Standing:
+    """How a step stands whose documents cannot be read, or those of a step on the path to it."""
+    number = focus.step.number
+    if not workspace.lost(number):
+        return Standing(
+            "damaged", "What is known of a step on this path cannot be read.", f"{error.message}. {error.hint}"
+        )
+    able = not workspace.readonly and workspace.dataset_name(number) is not None
+    hint = f"{error.message}. {'Measuring it again writes it anew.' if able else error.hint}"
+    return Standing("damaged", f"What was measured of step {number} cannot be read.", hint, able)
 
 
 def _measured(head: Head) -> Standing:

@@ -7,18 +7,20 @@ import binascii
 import os
 import re
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from onnxprune.data import open_dataset
-from onnxprune.errors import DataError, OptionError, WorkspaceError
+from onnxprune.errors import DataError, OnnxPruneError, OptionError, WorkspaceError
 from onnxprune.model import load
 from onnxprune.plan import Plan
 from onnxprune.workspace.workspace import Workspace
 
-__all__ = ["KINDS", "Arrived", "receive"]
+__all__ = ["KINDS", "Arrived", "fits", "receive"]
 
 KINDS = {".onnx": "model", ".npz": "data", ".json": "plan"}
+READERS: dict[str, Callable[[Path], object]] = {"model": load, "data": open_dataset, "plan": Plan.load}
 PLACES = {"model": "models", "data": "data"}
 NAME = re.compile(r"[\w][\w .()+-]{0,99}")
 
@@ -49,14 +51,34 @@ def receive(workspace: Workspace, name: str, contents: str) -> Arrived:
     with tempfile.TemporaryDirectory(dir=workspace.store, prefix="upload-") as place:
         fresh = Path(place) / plain
         fresh.write_bytes(data)
+        try:
+            READERS[kind](fresh)
+        except OnnxPruneError as error:  # in words of the person, who knows of no such place
+            raise type(error)(_named(error.message, fresh), _named(error.hint, fresh)) from error
         if kind == "plan":
-            Plan.load(fresh)
             return Arrived(kind, plain, workspace.blobs.put(data))
-        if kind == "model":
-            load(fresh)
-        else:
-            open_dataset(fresh)
         return Arrived(kind, plain, _settled(workspace, fresh, PLACES[kind]))
+
+
+def fits(workspace: Workspace, path: str) -> tuple[str, str]:
+    """What data of the folder are good for, after a scan: a sentence about the models, and why they fit none.
+
+    Two texts, the second one empty where some model takes the data, or where there is none.
+    """
+    paths = {entry.step: entry.path for entry in workspace.files.listed("model")}
+    roots = [step for step in workspace.steps.all() if step.parent is None]
+    taking = [paths.get(step.number, step.name) for step in roots if path in workspace.files.fitting(step.model_hash)]
+    if taking:
+        return f"{path} fits {', '.join(taking)}.", ""
+    whys = [why for step in roots if (why := workspace.files.misfits(step.model_hash).get(path))]
+    if not whys:
+        return f"{path} is in the folder now.", ""
+    return f"{path} is in the folder now, but fits no model of it.", whys[0]
+
+
+def _named(text: str, fresh: Path) -> str:
+    """A text that calls the file by its name alone."""
+    return text.replace(str(fresh), fresh.name)
 
 
 def _decoded(name: str, contents: str) -> bytes:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dash import ClientsideFunction, Dash, Input, Output, State, dcc, html, no_update
+from dash import Dash, Input, Output, State, dcc, html, no_update
 
 from dash_ui import ids
 from dash_ui.desk import Desk
 from dash_ui.figures.classes import change_figure, curves_figure
-from dash_ui.rows.classes import AVERAGES, METRICS, change_rows, curves_of, first_choice, mean_rows, why_no_curves
+from dash_ui.rows.classes import AVERAGES, METRICS, change_rows, curves_of, mean_rows, why_no_curves
 from dash_ui.rows.confusion import class_options
-from dash_ui.rows.statistics import standing
+from dash_ui.rows.statistics import Focus, standing
 from dash_ui.statistics import (
     COUNT,
     POINTS,
@@ -20,16 +20,18 @@ from dash_ui.statistics import (
     choice,
     column,
     csv_button,
+    follows,
     frame,
     panel,
     plot,
     register,
-    shown,
+    saves_table,
     table,
     told,
 )
 from dash_ui.theme import theme_of
 from dash_ui.views import View
+from onnxprune.workspace.evaluations import Documents
 
 __all__ = ["VIEW"]
 
@@ -40,7 +42,7 @@ SHORT = {"precision": "precision", "recall": "recall", "f1": "F1", "average_prec
 
 def layout() -> html.Div:
     """Curves, changes, table."""
-    columns = [column("class", "class", pinned="left", width=110, flex=None, filter=True)]
+    columns = [column("class", "class", pinned="left", width=110, flex=None, filter=True, tooltipField="class")]
     columns.append(column("support", "support", COUNT))
     for metric in METRICS:
         columns += [
@@ -55,16 +57,20 @@ def layout() -> html.Div:
         id=f"{NAME}-curves", multi=True, className="stat-classes", options=[], placeholder="classes of the curves"
     )
     body = [
-        panel("Precision and recall", [html.Div(chooser, className="stat-bar"), plot(
-            f"{NAME}-pr", "Precision over recall of the chosen classes, in the selected step and in the other one",
-        )], kind="stat-tall"),
+        panel("Precision and recall", [
+            html.Div(chooser, className="stat-bar"),
+            html.P(id=f"{NAME}-note", className="stat-note"),
+            plot(
+                f"{NAME}-pr", "Precision over recall of the chosen classes, in the selected step and in the other one"
+            ),
+        ], kind="stat-tall"),
         panel(
             "Changed most",
             [plot(f"{NAME}-change", "The classes that changed most, before and after")],
-            tools=[choice(f"{NAME}-metric", "Metric of the changes", SHORT, "recall")], kind="stat-tall",
+            tools=[choice(f"{NAME}-metric", "Metric of the changes", SHORT, "recall")], kind="stat-rows",
         ),
         panel("All classes", [table(f"{NAME}-table", columns, file="classes", height="340px")], tools=[
-            csv_button(f"{NAME}-csv", "Download the classes as CSV"),
+            csv_button(f"{NAME}-table-csv", "Download the classes as CSV"),
         ], kind="stat-wide"),
     ]  # fmt: skip
     return frame(NAME, [], body)
@@ -73,82 +79,58 @@ def layout() -> html.Div:
 def register_view(app: Dash, desk: Desk) -> None:
     """The table and the changes follow the two steps, the curves also the chosen classes."""
     register(app, desk, NAME)
-    app.clientside_callback(
-        ClientsideFunction("statistics", "csv"),
-        Output(f"{NAME}-table", "exportDataAsCsv"),
-        Input(f"{NAME}-csv", "n_clicks"),
-        prevent_initial_call=True,
-    )
+    saves_table(app, f"{NAME}-table")
 
-    @app.callback(
-        Output(f"{NAME}-state", "children"),
-        Output(f"{NAME}-body", "hidden"),
-        Output(f"{NAME}-table", "rowData"),
-        Output(f"{NAME}-table", "dashGridOptions"),
-        Output(f"{NAME}-curves", "options"),
-        Output(f"{NAME}-curves", "value"),
-        Input(f"{NAME}-focus", "data"),
+    @follows(
+        app, desk, NAME,
+        [
+            Output(f"{NAME}-state", "children"), Output(f"{NAME}-body", "hidden"), Output(f"{NAME}-table", "rowData"),
+            Output(f"{NAME}-table", "dashGridOptions"), Output(f"{NAME}-curves", "options"),
+            Output(f"{NAME}-curves", "value"),
+        ],
         State(f"{NAME}-curves", "options"),
         State(f"{NAME}-curves", "value"),
         State(f"{NAME}-table", "dashGridOptions"),
-        prevent_initial_call=True,
-    )
+    )  # fmt: skip
     def fill(
-        stored: dict[str, Any] | None, options: Sequence[Any], chosen: list[Any] | None, grid: dict[str, Any]
+        focus: Focus, documents: Documents, options: Sequence[Any], chosen: list[Any] | None, grid: dict[str, Any]
     ) -> Any:
-        if stored is None:
-            return (no_update,) * 6
-        with desk.workspace() as workspace:
-            focus, documents = shown(desk, workspace, stored)
-            found = standing(workspace, documents, focus.step)
-            head = documents.head(focus.step.number)
-            if found.kind != "classes" or head is None:
-                return told(found, NAME), True, no_update, no_update, no_update, no_update
-            rows = change_rows(documents, focus.step.number, focus.other)
-        offered, first = no_update, no_update
-        if len(options or ()) != len(head.names) + len(AVERAGES):
-            averages = [{"label": text, "value": key} for key, text in AVERAGES.items()]
-            offered, first = averages + class_options(head.names), first_choice(rows)
-        elif not chosen:
-            first = first_choice(rows)
-        return None, False, rows, {**grid, "pinnedTopRowData": mean_rows(rows)}, offered, first
+        found = standing(documents.workspace, documents, focus.step)
+        head = documents.head(focus.step.number)
+        if found.kind != "classes" or head is None:
+            return told(found, NAME), True, no_update, no_update, no_update, no_update
+        rows = change_rows(documents, focus.step.number, focus.other)
+        offered = [{"label": text, "value": key} for key, text in AVERAGES.items()] + class_options(head.names)
+        same = options == offered
+        return (
+            None, False, rows, {**grid, "pinnedTopRowData": mean_rows(rows)}, no_update if same else offered,
+            no_update if same and chosen else ["macro"],
+        )  # fmt: skip
 
-    @app.callback(
-        Output(f"{NAME}-pr", "figure"),
-        Input(f"{NAME}-focus", "data"),
+    @follows(
+        app, desk, NAME, [Output(f"{NAME}-pr", "figure"), Output(f"{NAME}-note", "children")],
         Input(f"{NAME}-curves", "value"),
         Input(ids.THEME, "data"),
-        prevent_initial_call=True,
-    )
-    def draw_curves(stored: dict[str, Any] | None, chosen: list[Any] | None, theme: str) -> Any:
-        if stored is None or not chosen:
-            return no_update
-        with desk.workspace() as workspace:
-            focus, documents = shown(desk, workspace, stored)
-            head = documents.head(focus.step.number)
-            if head is None:
-                return no_update
-            wanted = chosen[:CURVES]
-            after = curves_of(documents, focus.step.number, wanted) if head.curves else []
-            before = curves_of(documents, focus.other, wanted) if after else []
+    )  # fmt: skip
+    def draw_curves(focus: Focus, documents: Documents, chosen: list[Any] | None, theme: str) -> Any:
+        head = documents.head(focus.step.number)
+        if head is None or not chosen:
+            return no_update, no_update
+        wanted = chosen[:CURVES]
+        after = curves_of(documents, focus.step.number, wanted) if head.curves else []
+        before = curves_of(documents, focus.other, wanted) if after else []
         why = "" if head.curves else why_no_curves(head)
         words = f"#{focus.step.number}", f"#{focus.other}"
-        return curves_figure(after, before, theme_of(theme), words, why)
+        more = f"The first {CURVES} of {len(chosen):,} chosen classes." if after and len(chosen) > CURVES else ""
+        return curves_figure(after, before, theme_of(theme), words, why), more
 
-    @app.callback(
-        Output(f"{NAME}-change", "figure"),
-        Input(f"{NAME}-focus", "data"),
+    @follows(
+        app, desk, NAME, [Output(f"{NAME}-change", "figure")],
         Input(f"{NAME}-metric", "value"),
         Input(ids.THEME, "data"),
-        prevent_initial_call=True,
-    )
-    def draw_changes(stored: dict[str, Any] | None, metric: str, theme: str) -> Any:
-        if stored is None:
-            return no_update
-        with desk.workspace() as workspace:
-            focus, documents = shown(desk, workspace, stored)
-            rows = change_rows(documents, focus.step.number, focus.other)
-        return change_figure(rows, theme_of(theme), metric)
+    )  # fmt: skip
+    def draw_changes(focus: Focus, documents: Documents, metric: str, theme: str) -> Any:
+        return change_figure(change_rows(documents, focus.step.number, focus.other), theme_of(theme), metric)
 
 
 VIEW = View(NAME, "Classes", "statistics", layout, register_view, 1)

@@ -11,7 +11,7 @@ from dash.development.base_component import Component
 from dash_ui import ids
 from dash_ui.desk import Desk
 from dash_ui.figures.confusion import cell_figure, confusion_figure
-from dash_ui.parts import graph
+from dash_ui.parts import empty, graph
 from dash_ui.rows.confusion import Matrix, class_options, instances_in, matrix_of, pair_rows
 from dash_ui.rows.statistics import Focus, standing
 from dash_ui.statistics import (
@@ -21,29 +21,34 @@ from dash_ui.statistics import (
     choice,
     column,
     csv_button,
+    follows,
     frame,
     panel,
     plot,
     register,
-    shown,
+    rows_button,
+    saves_rows,
+    saves_table,
     table,
     told,
 )
 from dash_ui.theme import theme_of
 from dash_ui.views import View
-from onnxprune.workspace.paths import cell_rows
+from onnxprune.workspace.evaluations import Documents
+from onnxprune.workspace.paths import Row, cell_rows
 
 __all__ = ["VIEW"]
 
 NAME = "confusion"
 PAIRS = 500  # in the table; all are in the file
+ONE = {"mode": "singleRow", "checkboxes": False, "enableClickSelection": True}
 INSTANCES = 5000
 SHOW = {"share": "% of label", "count": "count", "change": "change"}
 ORDER = {"index": "in order", "error": "worst first", "change": "changed most"}
 
 
 def layout() -> html.Div:
-    """The matrix above, and below it what a click on a cell tells, and the table of pairs."""
+    """The matrix above, and below it what a click on a cell, or on a pair of the table at the bottom, tells."""
     tools = [choice(f"{NAME}-show", "What the cells hold", SHOW, "share")]
     filters = html.Div(
         [
@@ -58,16 +63,16 @@ def layout() -> html.Div:
         className="stat-bar",
     )  # fmt: skip
     pairs = [
-        column("label", "label", filter=True),
-        column("prediction", "taken for", filter=True, minWidth=88),
-        column("count", "count", COUNT),
-        column("share", "of label", SHARE),
-        column("change", "change", SIGNED, minWidth=76),
+        column("label", "label", filter=True, minWidth=78, tooltipField="label"),
+        column("prediction", "taken for", filter=True, minWidth=94, tooltipField="prediction"),
+        column("count", "count", COUNT, minWidth=62, flex=0.4),
+        column("share", "of label", SHARE, minWidth=68, flex=0.4),
+        column("change", "change", SIGNED, minWidth=76, flex=0.4),
     ]
     instances = [
         column("instance", "instance", COUNT),
-        column("before", "before"),
-        column("after", "now"),
+        column("before", "before", tooltipField="before"),
+        column("after", "now", tooltipField="after"),
         column("moved", "moved"),
     ]
     body = [
@@ -96,102 +101,89 @@ def layout() -> html.Div:
         ),
         panel("Most confused classes", [
             html.P(id=f"{NAME}-pairs-note", className="stat-note"),
-            table(f"{NAME}-pairs", pairs, file="confusions"),
-        ], tools=[csv_button(f"{NAME}-pairs-csv", "Download the confused classes as CSV")]),
+            table(f"{NAME}-pairs", pairs, file="confusions", rowSelection=ONE),
+        ], tools=rows_button(f"{NAME}-pairs", "Download all confused classes as CSV")),
     ]  # fmt: skip
     return frame(NAME, tools, body)
 
 
 def register_view(app: Dash, desk: Desk) -> None:
-    """Matrix and pairs follow the step, the detail follows the cell that was clicked."""
+    """Matrix and pairs follow the step, the detail follows the cell or the pair that was clicked."""
     register(app, desk, NAME)
+    saves_table(app, f"{NAME}-instances")
+    saves_rows(app, desk, NAME, _file, State(f"{NAME}-classes", "value"), part=f"{NAME}-pairs")
     app.clientside_callback(
         ClientsideFunction("statistics", "cell"),
         Output(f"{NAME}-cell", "data"),
         Input(f"{NAME}-matrix", "clickData"),
+        Input(f"{NAME}-pairs", "selectedRows"),
         State(f"{NAME}-shown", "data"),
         prevent_initial_call=True,
     )
-    for grid in ("pairs", "instances"):
-        app.clientside_callback(
-            ClientsideFunction("statistics", "csv"),
-            Output(f"{NAME}-{grid}", "exportDataAsCsv"),
-            Input(f"{NAME}-{grid}-csv", "n_clicks"),
-            prevent_initial_call=True,
-        )
+    app.clientside_callback(
+        ClientsideFunction("statistics", "come"),
+        Input(f"{NAME}-line", "figure"),
+        State(f"{NAME}-detail", "id"),
+        prevent_initial_call=True,
+    )
 
-    @app.callback(
-        Output(f"{NAME}-state", "children"),
-        Output(f"{NAME}-body", "hidden"),
-        Output(f"{NAME}-matrix", "figure"),
-        Output(f"{NAME}-shown", "data"),
-        Output(f"{NAME}-note", "children"),
-        Output(f"{NAME}-classes", "options"),
-        Input(f"{NAME}-focus", "data"),
+    @follows(
+        app, desk, NAME,
+        [
+            Output(f"{NAME}-state", "children"), Output(f"{NAME}-body", "hidden"), Output(f"{NAME}-matrix", "figure"),
+            Output(f"{NAME}-shown", "data"), Output(f"{NAME}-note", "children"), Output(f"{NAME}-classes", "options"),
+        ],
         Input(f"{NAME}-show", "value"),
         Input(f"{NAME}-classes", "value"),
         Input(f"{NAME}-order", "value"),
         Input(f"{NAME}-cell", "data"),
         Input(ids.THEME, "data"),
         State(f"{NAME}-classes", "options"),
-        prevent_initial_call=True,
-    )
+    )  # fmt: skip
     def draw(
-        stored: dict[str, Any] | None, show: str, classes: list[int] | None, order: str, cell: list[int] | None,
+        focus: Focus, documents: Documents, show: str, classes: list[int] | None, order: str, cell: list[int] | None,
         theme: str, options: Sequence[Mapping[str, Any]],
     ) -> Any:  # fmt: skip
-        if stored is None:
-            return (no_update,) * 6
-        with desk.workspace() as workspace:
-            focus, documents = shown(desk, workspace, stored)
-            found = standing(workspace, documents, focus.step)
-            head = documents.head(focus.step.number)
-            matrix = matrix_of(documents, focus.step.number, focus.other, classes or (), order) if head else None
+        found = standing(documents.workspace, documents, focus.step)
+        head = documents.head(focus.step.number)
+        matrix = matrix_of(documents, focus.step.number, focus.other, classes or (), order) if head else None
         if head is None or matrix is None:
-            return _nothing(told(found, NAME) if found.kind != "classes" else _too_many(head.notes if head else ()))
+            why = told(found, NAME) if found.kind != "classes" else _no_matrix(head.notes if head else ())
+            return why, True, no_update, no_update, no_update, no_update
         figure = confusion_figure(matrix, theme_of(theme), show, (cell[0], cell[1]) if cell else None)
-        offered = no_update if len(options or ()) == len(head.names) else class_options(head.names)
+        offered = class_options(head.names)
         picture = {"labels": matrix.labels, "indices": matrix.indices.tolist()}
-        return None, False, figure, picture, _said(matrix, focus, classes or []), offered
+        words = _said(matrix, focus, classes or [], order)
+        return None, False, figure, picture, words, no_update if options == offered else offered
 
-    @app.callback(
-        Output(f"{NAME}-pairs", "rowData"),
-        Output(f"{NAME}-pairs-note", "children"),
-        Input(f"{NAME}-focus", "data"),
+    @follows(
+        app, desk, NAME, [Output(f"{NAME}-pairs", "rowData"), Output(f"{NAME}-pairs-note", "children")],
         Input(f"{NAME}-classes", "value"),
-        prevent_initial_call=True,
-    )
-    def list_pairs(stored: dict[str, Any] | None, classes: list[int] | None) -> Any:
-        if stored is None:
-            return no_update, no_update
-        with desk.workspace() as workspace:
-            focus, documents = shown(desk, workspace, stored)
-            rows = pair_rows(documents, focus.step.number, focus.other, classes or ())
-        return rows[:PAIRS], f"{PAIRS} of {len(rows):,} pairs" if len(rows) > PAIRS else ""
+    )  # fmt: skip
+    def list_pairs(focus: Focus, documents: Documents, classes: list[int] | None) -> Any:
+        rows = pair_rows(documents, focus.step.number, focus.other, classes or ())
+        more = f"The first {PAIRS} of {len(rows):,} pairs; the file has all. Choose classes above to see theirs."
+        return rows[:PAIRS], more if len(rows) > PAIRS else ""
 
-    @app.callback(
-        Output(f"{NAME}-detail", "hidden"),
-        Output(f"{NAME}-cell-words", "children"),
-        Output(f"{NAME}-line", "figure"),
-        Output(f"{NAME}-instances", "rowData"),
-        Input(f"{NAME}-focus", "data"),
+    @follows(
+        app, desk, NAME,
+        [
+            Output(f"{NAME}-detail", "hidden"), Output(f"{NAME}-cell-words", "children"),
+            Output(f"{NAME}-line", "figure"), Output(f"{NAME}-instances", "rowData"),
+        ],
         Input(f"{NAME}-cell", "data"),
         Input(f"{NAME}-show", "value"),
         Input(ids.THEME, "data"),
-        prevent_initial_call=True,
-    )
-    def detail(stored: dict[str, Any] | None, cell: list[int] | None, show: str, theme: str) -> Any:
-        if stored is None or not cell:
+    )  # fmt: skip
+    def detail(focus: Focus, documents: Documents, cell: list[int] | None, show: str, theme: str) -> Any:
+        step = focus.step.number
+        head = documents.head(step)
+        if not cell or head is None or max(cell) >= len(head.names):
             return True, no_update, no_update, no_update
-        with desk.workspace() as workspace:
-            focus, documents = shown(desk, workspace, stored)
-            step, (label, taken) = focus.step.number, cell
-            head = documents.head(step)
-            if head is None or max(cell) >= len(head.names):
-                return True, no_update, no_update, no_update
-            names = head.names[label], head.names[taken]
-            rows = cell_rows(workspace, step, label, taken, documents.keep)
-            instances = instances_in(documents, step, focus.other, label, taken)
+        label, taken = cell
+        names = head.names[label], head.names[taken]
+        rows = cell_rows(documents.workspace, step, label, taken, documents.keep)
+        instances = instances_in(documents, step, focus.other, label, taken)
         words = (
             f"Label {names[0]}, rightly taken for it" if label == taken else f"Label {names[0]}, taken for {names[1]}"
         )
@@ -201,33 +193,33 @@ def register_view(app: Dash, desk: Desk) -> None:
         return False, words, figure, (instances or [])[:INSTANCES]
 
 
-def _said(matrix: Matrix, focus: Focus, classes: Sequence[int]) -> str:
+def _file(focus: Focus, documents: Documents, classes: list[int] | None) -> tuple[str, list[Row]]:
+    """All pairs, under the names that the table has for them."""
+    rows = pair_rows(documents, focus.step.number, focus.other, classes or ())
+    names = {"label": "label", "prediction": "taken for", "count": "count", "share": "share of label",
+             "before": "count before", "change": "change"}  # fmt: skip
+    return f"confusions-of-{focus.step.number}.csv", [
+        {word: row[name] for name, word in names.items() if name in row} for row in rows
+    ]
+
+
+def _said(matrix: Matrix, focus: Focus, classes: Sequence[int], order: str) -> str:
     """What a person should know to read the matrix."""
     words = []
     if len(matrix.indices) < (len(classes) or matrix.of):
+        which = "that changed most" if order == "change" and matrix.before is not None else "of the most confused pairs"
         words.append(
-            f"{len(matrix.indices)} of {len(classes) or matrix.of:,} classes: those with the largest share of errors, "
-            "or of change. Choose others above."
+            f"{len(matrix.indices)} of {len(classes) or matrix.of:,} classes: those {which}. Choose others above."
         )
     if matrix.before is None and focus.other is not None:
         words.append(f"#{focus.other} has no matrix of the same classes.")
     return " ".join(words)
 
 
-def _too_many(notes: Sequence[str]) -> Component:
-    hint = next((f"{note[0].upper()}{note[1:]}." for note in notes if "confusion" in note), "")
-    return told_no_matrix(hint)
-
-
-def told_no_matrix(hint: str) -> Component:
+def _no_matrix(notes: Sequence[str]) -> Component:
     """Where classes are known, but not who was taken for whom."""
-    text = "There is no confusion matrix of this step."
-    return html.Div([html.P(text), html.P(hint or "A sample may be of several classes at once.", className="hint")],
-                    className="empty")  # fmt: skip
-
-
-def _nothing(children: Component) -> tuple[Any, ...]:
-    return children, True, no_update, no_update, no_update, no_update
+    hint = next((f"{note[0].upper()}{note[1:]}." for note in notes if "confusion" in note), "")
+    return empty("There is no confusion matrix of this step.", hint or "A sample may be of several classes at once.")
 
 
 VIEW = View(NAME, "Confusion", "statistics", layout, register_view, 0)

@@ -13,7 +13,7 @@ from dash_ui import files, ids
 from dash_ui.desk import Desk
 from dash_ui.parts import empty
 from dash_ui.rows.queue import queue
-from dash_ui.rows.uploads import receive
+from dash_ui.rows.uploads import fits, receive
 from dash_ui.state import Selection
 from dash_ui.views import View
 from onnxprune.workspace.values import Step
@@ -49,6 +49,7 @@ def layout() -> html.Div:
                         id="export-upload", max_size=MEGABYTES * 1024 * 1024, multiple=False, className="upload",
                         className_active="upload upload-active", className_reject="upload upload-reject",
                     ),
+                    html.Div(id="export-limit", hidden=True, **{"data-megabytes": str(MEGABYTES)}),
                     html.P(
                         "A model (.onnx) and data (.npz) go into the folder, a plan (.json) is carried out on the "
                         f"selected step. Up to {MEGABYTES} MB; put larger files into the folder yourself.",
@@ -112,10 +113,12 @@ def register(app: Dash, desk: Desk) -> None:
             job = queue(desk, "import", now.step, {"plan": f"{STORE}/{BLOBS}/{found.path}"}, data=now.data)
             text = f"{found.name} is carried out on step {now.step}: job {job.number}."
             return {"kind": "info", "text": text, "hint": ""}, None
-        with desk.workspace(scan=True):
-            pass  # it becomes an original, or is paired with the models that it fits
-        words = {"model": "is a model of this workspace now", "data": "is held against every model now"}
-        return {"kind": "done", "text": f"{found.path} {words[found.kind]}.", "hint": ""}, None
+        with desk.workspace(scan=True) as workspace:  # it becomes an original, or is paired with the models
+            if found.kind == "data":
+                text, why = fits(workspace, found.path)
+            else:
+                text, why = f"{found.path} is a model of this workspace now.", ""
+        return {"kind": "info" if why else "done", "text": text, "hint": why}, None
 
 
 VIEW = View("export", "Export", "drawer", layout, register, 40)

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from dash import ClientsideFunction, Dash, Input, Output, State, dcc, html, no_update
+from dash import Dash, Input, Output, State, dcc, html, no_update
 
 from dash_ui import ids
 from dash_ui.desk import Desk
 from dash_ui.figures.metrics import metrics_figure
 from dash_ui.figures.steps import label_of
 from dash_ui.rows.metrics import comparison_rows, first_metrics
-from dash_ui.rows.statistics import metric_rows, quality_names, standing
-from dash_ui.statistics import column, csv_button, frame, panel, plot, register, shown, table, told
+from dash_ui.rows.statistics import Focus, metric_rows, quality_names, standing
+from dash_ui.statistics import (
+    clicks,
+    column,
+    csv_button,
+    follows,
+    frame,
+    panel,
+    plot,
+    register,
+    saves_table,
+    table,
+    told,
+)
 from dash_ui.theme import theme_of
 from dash_ui.views import View
+from onnxprune.workspace.evaluations import Documents
 
 __all__ = ["VIEW"]
 
@@ -25,17 +38,16 @@ def layout() -> html.Div:
     """A table of the two steps, and a line for each of some metrics."""
     plain = {"type": "rightAligned"}
     columns = [
-        column("label", "metric", width=118, flex=None, pinned="left", tooltipField="meaning"),
-        column("after", "now", minWidth=84, **plain),
-        column("change", "change", minWidth=112, **plain, cellClassRules={
+        column("label", "metric", width=112, flex=None, pinned="left", tooltipField="meaning"),
+        column("after", "now", minWidth=76, **plain),
+        column("change", "change", minWidth=116, **plain, cellClassRules={
             "stat-good": "params.data.verdict === 'better'", "stat-bad": "params.data.verdict === 'worse'"}),
         column("before", "before", minWidth=84, **plain),
         column("basis", "known by", minWidth=84),
     ]  # fmt: skip
     body = [
-        html.Div(id=f"{NAME}-why"),
         panel("Selected step", [table(f"{NAME}-table", columns, file="metrics", height="280px")], tools=[
-            csv_button(f"{NAME}-csv", "Download the metrics as CSV"),
+            csv_button(f"{NAME}-table-csv", "Download the metrics as CSV"),
         ]),
         panel("Over the path", [
             html.Div(dcc.Dropdown(id=f"{NAME}-chosen", multi=True, className="stat-classes"), className="stat-bar"),
@@ -48,56 +60,34 @@ def layout() -> html.Div:
 def register_view(app: Dash, desk: Desk) -> None:
     """The table follows the two steps, the lines the path."""
     register(app, desk, NAME)
-    app.clientside_callback(
-        ClientsideFunction("statistics", "csv"),
-        Output(f"{NAME}-table", "exportDataAsCsv"),
-        Input(f"{NAME}-csv", "n_clicks"),
-        prevent_initial_call=True,
-    )
-    app.clientside_callback(
-        ClientsideFunction("statistics", "compare"),
-        Output(ids.SELECTION, "data", allow_duplicate=True),
-        Input(f"{NAME}-lines", "clickData"),
-        State(ids.SELECTION, "data"),
-        prevent_initial_call=True,
-    )
+    saves_table(app, f"{NAME}-table")
+    clicks(app, f"{NAME}-lines")
 
-    @app.callback(
-        Output(f"{NAME}-body", "hidden"),
-        Output(f"{NAME}-why", "children"),
-        Output(f"{NAME}-table", "rowData"),
-        Output(f"{NAME}-chosen", "options"),
-        Output(f"{NAME}-chosen", "value"),
-        Input(f"{NAME}-focus", "data"),
+    @follows(
+        app, desk, NAME,
+        [
+            Output(f"{NAME}-state", "children"), Output(f"{NAME}-body", "hidden"),
+            Output(f"{NAME}-table", "rowData"), Output(f"{NAME}-chosen", "options"), Output(f"{NAME}-chosen", "value"),
+        ],
         State(f"{NAME}-chosen", "value"),
-        prevent_initial_call=True,
-    )
-    def fill(stored: dict[str, Any] | None, chosen: list[str] | None) -> Any:
-        if stored is None:
-            return (no_update,) * 5
-        with desk.workspace() as workspace:
-            focus, documents = shown(desk, workspace, stored)
-            found = standing(workspace, documents, focus.step)
-            other = None if focus.other is None else workspace.steps.get(focus.other)
-            names = quality_names(metric_rows(workspace, focus.step.number))
+    )  # fmt: skip
+    def fill(focus: Focus, documents: Documents, chosen: list[str] | None) -> Any:
+        steps = documents.workspace.steps
+        found = standing(documents.workspace, documents, focus.step)
+        other = None if focus.other is None else steps.get(focus.other)
+        names = quality_names(metric_rows(documents.workspace, focus.step.number))
         why = told(found, NAME) if found.kind in ("failed", "no data", "none", "original") else None
         kept = [name for name in chosen or () if name in names] or first_metrics(names)
         options = [{"label": label_of(name, unit=False), "value": name} for name in names]
-        return False, why, comparison_rows(focus.step, other), options, no_update if kept == chosen else kept
+        return why, False, comparison_rows(focus.step, other), options, no_update if kept == chosen else kept
 
-    @app.callback(
-        Output(f"{NAME}-lines", "figure"),
-        Input(f"{NAME}-focus", "data"),
+    @follows(
+        app, desk, NAME, [Output(f"{NAME}-lines", "figure")],
         Input(f"{NAME}-chosen", "value"),
         Input(ids.THEME, "data"),
-        prevent_initial_call=True,
-    )
-    def draw(stored: dict[str, Any] | None, chosen: list[str] | None, theme: str) -> Any:
-        if stored is None:
-            return no_update
-        with desk.workspace() as workspace:
-            focus, _ = shown(desk, workspace, stored)
-            rows = metric_rows(workspace, focus.step.number)
+    )  # fmt: skip
+    def draw(focus: Focus, documents: Documents, chosen: list[str] | None, theme: str) -> Any:
+        rows = metric_rows(documents.workspace, focus.step.number)
         return metrics_figure(rows, chosen or (), theme_of(theme), focus.other)
 
 

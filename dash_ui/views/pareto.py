@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from dash import ClientsideFunction, Dash, Input, Output, State, dcc, html, no_update
+from dash import Dash, Input, Output, State, dcc, html, no_update
 
 from dash_ui import ids
 from dash_ui.desk import Desk
 from dash_ui.figures.pareto import pareto_figure
 from dash_ui.figures.steps import basis_of, label_of
-from dash_ui.rows.statistics import quality_names
-from dash_ui.statistics import csv_button, frame, panel, plot, register
+from dash_ui.rows.statistics import Focus, quality_names
+from dash_ui.statistics import clicks, follows, frame, panel, plot, register, rows_button, saves_rows
 from dash_ui.theme import theme_of
 from dash_ui.views import View
 from onnxprune.evaluate import kind_of
-from onnxprune.workspace.paths import COSTS, FIRST, Row, to_csv, tree_rows
+from onnxprune.workspace.evaluations import Documents
+from onnxprune.workspace.paths import COSTS, FIRST, Row, tree_rows
 
 __all__ = ["VIEW"]
 
@@ -46,11 +47,11 @@ def layout() -> html.Div:
         )
         for axis in ("y", "x")
     ]  # fmt: skip
-    save = csv_button(f"{NAME}-csv", "Download all steps of the tree with their metrics as CSV", "Tree as CSV")
+    save = rows_button(NAME, "Download all steps of the tree with their metrics as CSV", "Tree as CSV")
     body = [
         panel(
             "All steps of the tree", [plot(f"{NAME}-plot", "Two metrics of every step, with the Pareto front")],
-            tools=[save, dcc.Download(id=f"{NAME}-file")], kind="stat-fill",
+            tools=save, kind="stat-fill",
         ),
         html.P(HINT, className="stat-note"),
     ]  # fmt: skip
@@ -60,76 +61,49 @@ def layout() -> html.Div:
 def register_view(app: Dash, desk: Desk) -> None:
     """The plot follows the tree and the chosen metrics; a click selects a step."""
     register(app, desk, NAME, compares=False)
-    app.clientside_callback(
-        ClientsideFunction("statistics", "select"),
-        Output(ids.SELECTION, "data", allow_duplicate=True),
-        Input(f"{NAME}-plot", "clickData"),
-        State(ids.SELECTION, "data"),
-        prevent_initial_call=True,
-    )
+    clicks(app, f"{NAME}-plot", what="select")
+    saves_rows(app, desk, NAME, lambda focus, documents: ("tree.csv", _rows(focus, documents)))
 
-    @app.callback(
-        Output(f"{NAME}-body", "hidden"),
-        Output(f"{NAME}-x", "options"),
-        Output(f"{NAME}-x", "value"),
-        Output(f"{NAME}-y", "options"),
-        Output(f"{NAME}-y", "value"),
-        Input(f"{NAME}-focus", "data"),
+    @follows(
+        app, desk, NAME,
+        [
+            Output(f"{NAME}-body", "hidden"),
+            *(Output(f"{NAME}-{axis}", what) for axis in "xy" for what in ("options", "value")),
+        ],
         State(f"{NAME}-x", "value"),
         State(f"{NAME}-y", "value"),
-        prevent_initial_call=True,
-    )
-    def offer(stored: dict[str, Any] | None, x: str | None, y: str | None) -> Any:
-        if stored is None:
-            return (no_update,) * 5
-        with desk.workspace() as workspace:
-            names = axes_of(tree_rows(workspace, stored["step"]))
+    )  # fmt: skip
+    def offer(focus: Focus, documents: Documents, x: str | None, y: str | None) -> Any:
+        names = axes_of(_rows(focus, documents))
         options = [{"label": f"{label_of(name, unit=False)} ({basis_of(name)})", "value": name} for name in names]
         first_x, first_y = first_axes(names)
-        return (
-            False,
-            options,
-            no_update if x in names else first_x,
-            options,
-            no_update if y in names else first_y,
-        )
+        return False, options, no_update if x in names else first_x, options, no_update if y in names else first_y
 
-    @app.callback(
-        Output(f"{NAME}-plot", "figure"),
-        Input(f"{NAME}-focus", "data"),
+    @follows(
+        app, desk, NAME, [Output(f"{NAME}-plot", "figure")],
         Input(f"{NAME}-x", "value"),
         Input(f"{NAME}-y", "value"),
         Input(f"{NAME}-x-scale", "value"),
         Input(f"{NAME}-y-scale", "value"),
         Input(ids.THEME, "data"),
-        prevent_initial_call=True,
-    )
+    )  # fmt: skip
     def draw(
-        stored: dict[str, Any] | None, x: str | None, y: str | None, x_scale: list[str], y_scale: list[str], theme: str
+        focus: Focus, documents: Documents, x: str | None, y: str | None, x_scale: list[str], y_scale: list[str],
+        theme: str,
     ) -> Any:  # fmt: skip
-        if stored is None or x is None or y is None:
+        if x is None or y is None:
             return no_update
-        with desk.workspace() as workspace:
-            rows = tree_rows(workspace, stored["step"])
+        rows = _rows(focus, documents)
         baseline = next((row["step"] for row in rows if row["pinned"]), rows[0]["step"])
         scales = x_scale or (), y_scale or ()
         return pareto_figure(
-            rows, x, y, theme_of(theme), selected=stored["step"], baseline=baseline,
+            rows, x, y, theme_of(theme), selected=focus.step.number, baseline=baseline,
             relative=("relative" in scales[0], "relative" in scales[1]), log=("log" in scales[0], "log" in scales[1]),
         )  # fmt: skip
 
-    @app.callback(
-        Output(f"{NAME}-file", "data"),
-        Input(f"{NAME}-csv", "n_clicks"),
-        State(f"{NAME}-focus", "data"),
-        prevent_initial_call=True,
-    )
-    def download(clicks: int | None, stored: dict[str, Any] | None) -> Any:
-        if not clicks or stored is None:
-            return no_update
-        with desk.workspace() as workspace:
-            text = to_csv(tree_rows(workspace, stored["step"]))
-        return {"content": text, "filename": "tree.csv", "type": "text/csv"}
+
+def _rows(focus: Focus, documents: Documents) -> list[Row]:
+    return tree_rows(documents.workspace, focus.step.number)
 
 
 def axes_of(rows: list[Row]) -> list[str]:

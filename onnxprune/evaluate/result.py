@@ -50,8 +50,9 @@ class ClassReport:
 class Curve:
     """Precision over recall of one class against the rest, from the lowest threshold to the highest.
 
-    ``thresholds`` are probabilities; the last point (precision 1, recall 0) has none. Long curves are thinned out to
-    some points; ``average_precision`` is that of the whole curve. Empty, and NaN, where only one side occurs.
+    ``thresholds`` are probabilities; the last point (precision 1, recall 0) has none. Of the points at one recall only
+    the first and the last are held, and long curves are thinned out to some points; ``average_precision`` is that of
+    the whole curve. Empty, and NaN, where only one side occurs.
     ``exact``: made of every score, and not of bins of scores.
     """
 

@@ -1,8 +1,9 @@
 """The documents of a step as values, read piece by piece, because those of 1,000 classes are large.
 
-An evaluation of 1,000 classes is 50 MB of JSON, nearly all of it curves. So its parts are found by the names that
-`Evaluation.as_dict` gives them, in that order, and only what is asked for is parsed. (A name in quotes cannot occur
-within a text, where JSON writes quotes with a backslash.)
+An evaluation of 1,000 classes was 50 MB of JSON before curves were their corners and the empty cells of a matrix were
+left out, and such documents stay in workspaces. So the parts are found by the names that `Evaluation.as_dict` gives
+them, in that order, and only what is asked for is parsed. (A name in quotes cannot occur within a text, where JSON
+writes quotes with a backslash.)
 
 Documents never change, so that whoever asks often may keep what was read: ``keep(key, make)`` returns what it has for
 the key, or makes it; by default everything is read anew.
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from onnxprune.errors import StoreDamaged
 from onnxprune.evaluate import Curve
+from onnxprune.evaluate.tally import unpacked
 from onnxprune.train import History
 from onnxprune.workspace.recording import predictions_of
 from onnxprune.workspace.workspace import Workspace
@@ -103,7 +105,8 @@ class Documents:
             return None
 
         def make() -> Arrays:
-            found = predictions_of(self.workspace.blobs, blob)
+            with self.workspace.marking(self.workspace.steps.get(number)):
+                found = predictions_of(self.workspace.blobs, blob)
             if "labels" in found:  # all steps of a tree have the same, which is kept once
                 labels = found["labels"]
                 found["labels"] = self.keep(("labels", hashlib.sha256(labels.tobytes()).digest()), lambda: labels)
@@ -204,6 +207,9 @@ def _head(text: bytes) -> Head:
 def _confusion(text: bytes) -> NDArray[np.int64] | None:
     confusion, curves, _ = _starts(text)
     found = _json(text[confusion + len(PARTS[0]) : curves])
+    if isinstance(found, dict):
+        places, counts = (np.asarray(found[name], np.int64) for name in ("places", "counts"))
+        return unpacked((tuple(found["shape"]), places, counts))
     return None if found is None else np.asarray(found, np.int64)
 
 

@@ -27,6 +27,7 @@ from onnxprune.cost import cost
 from onnxprune.data import open_dataset
 from onnxprune.errors import DataError, ModelError, OnnxPruneError, StoreDamaged
 from onnxprune.evaluate import Evaluation, evaluate
+from onnxprune.evaluate.tally import packed as packed_counts
 from onnxprune.experiment import Pruned
 from onnxprune.model import EXTERNAL_FROM, Model, inline_functions
 from onnxprune.train import Trained
@@ -52,6 +53,7 @@ __all__ = [
 
 Progress = Callable[[str, int, int], None]
 LIBRARIES = ("onnxprune", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy", "scipy")
+FULL = 100  # classes; of more of them, a confusion matrix is written as the cells that are not 0
 ALIGNMENT = 64  # bytes; where each tensor begins in a blob of weights
 
 
@@ -155,7 +157,10 @@ def _metrics(found: Evaluation) -> dict[tuple[str, str], float]:
 
 
 def _documents(blobs: Blobs, found: Evaluation) -> dict[str, str]:
-    documents = {"evaluation": blobs.put(dumps(found.as_dict()))}
+    told = found.as_dict()
+    if found.confusion is not None and found.confusion.shape[0] > FULL:
+        told["confusion"] = dict(zip(("shape", "places", "counts"), packed_counts(found.confusion), strict=True))
+    documents = {"evaluation": blobs.put(dumps(told))}
     arrays = {name: getattr(found, name) for name in ("labels", "predictions", "right")}
     arrays = {name: array for name, array in arrays.items() if array is not None}
     if arrays:
@@ -219,6 +224,7 @@ def pruned_report(pruned: Pruned) -> dict[str, Any]:
         **pruned.reached.as_dict(),
         "groups": [{"name": n, "removed": gone, "units": total} for n, (gone, total) in pruned.reached.groups.items()],
         "proof": None if pruned.proof is None else pruned.proof.to_dict(),
+        "zeroed": None if pruned.zeroed is None else pruned.zeroed.to_dict(),
         "recover": None if pruned.recovered is None else pruned.recovered.as_dict(),
         "floors_hold": None if pruned.floors is None else bool(pruned.floors),
         "masked": pruned.masked,
@@ -270,7 +276,7 @@ def value_of(text: str) -> Any:
 
 
 def dumps(value: Any) -> bytes:
-    """JSON, in which what is not a finite number is null."""
+    """JSON, in which what is not a finite number is null, and a float32 has the digits that tell it from others."""
     return json.dumps(_plain(value), separators=(",", ":"), allow_nan=False).encode()
 
 
@@ -278,7 +284,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
+        return _plain((value.astype(str).astype(float) if value.dtype == np.float32 else value).tolist())
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(item) for item in value]
     if isinstance(value, float):

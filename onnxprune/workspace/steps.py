@@ -77,10 +77,19 @@ class Steps:
             (time.time(), number, number),
         )
 
-    def measured(self, number: int, metrics: Mapping[tuple[str, str], float], documents: Mapping[str, str]) -> Step:
-        """Add what was measured of a step later; what is known already stays as it is. Raises StepNotFound."""
+    def measured(
+        self, number: int, metrics: Mapping[tuple[str, str], float], documents: Mapping[str, str],
+        instead_of: Iterable[str] = (),
+    ) -> Step:  # fmt: skip
+        """Add what was measured of a step later; what is known already stays as it is. Raises StepNotFound.
+
+        ``instead_of``: documents that are forgotten, since they cannot be read any more.
+        """
         self.get(number)
         with self.database.writing() as connection:
+            connection.executemany(
+                "DELETE FROM document WHERE step = ? AND name = ?", [(number, name) for name in instead_of]
+            )
             _add_measured(connection, number, metrics, documents)
         return self.get(number)
 

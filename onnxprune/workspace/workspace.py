@@ -36,6 +36,7 @@ __all__ = ["STORE", "Damage", "Workspace"]
 
 STORE = ".onnxprune"
 TREE, BLOBS = "tree.sqlite", "blobs"
+MEASURED = ("evaluation", "predictions")  # documents that measuring a step makes
 QUALITY = "evaluation"  # the document of a step whose metrics were measured
 
 
@@ -142,7 +143,7 @@ class Workspace:
     def model(self, number: int) -> Model:
         """The model of a step. Raises StoreDamaged where its blob is not what was written; the step is marked then."""
         step = self.steps.get(number)
-        with self._marking(step):
+        with self.marking(step):
             weights = self.steps.documents(number).get("weights")
             if weights is not None:
                 self.blobs.check(weights)
@@ -153,7 +154,7 @@ class Workspace:
         step = self.steps.get(number)
         if step.plan is None:
             return None
-        with self._marking(step):
+        with self.marking(step):
             return Plan.from_json(self.blobs.read(step.plan).decode("utf-8", "replace"), f"plan of step {number}")
 
     def document(self, number: int, name: str) -> bytes | None:
@@ -161,7 +162,7 @@ class Workspace:
         blob = self.steps.documents(number).get(name)
         if blob is None:
             return None
-        with self._marking(self.steps.get(number)):
+        with self.marking(self.steps.get(number)):
             return self.blobs.read(blob)
 
     def dataset(self, number: int, name: str | None = None) -> Path | None:
@@ -230,17 +231,30 @@ class Workspace:
             self._tags = before
 
     def measure(self, number: int, progress: Progress | None = None, **running: Any) -> Step:
-        """Measure a step that was not measured yet on its data; where that cannot be, `problem` tells why."""
+        """Measure a step that was not measured yet on its data; where that cannot be, `problem` tells why.
+
+        What was measured before and cannot be read any more is measured again.
+        """
         step = self.steps.get(number)
-        source = self.dataset(number)
-        if source is None or QUALITY in self.steps.documents(number):
+        source, lost = self.dataset(number), self.lost(number)
+        if source is None or (QUALITY in self.steps.documents(number) and not lost):
             return step
         self.check_writable()
+        for blob in lost.values():
+            self.blobs.path(blob).unlink(missing_ok=True)  # what is there in its place is not it
         original = None
         if step.number != step.root and open_dataset(source).labels is None:
             original = self.model(step.root)
         found = measure(self.blobs, self.model(number), source, original=original, progress=progress, **running)
-        return self.steps.measured(number, found.metrics, found.documents)
+        step = self.steps.measured(number, found.metrics, found.documents, [*lost, "problem"])
+        if lost:
+            self._look(step, {})
+        return self.steps.get(number)
+
+    def lost(self, number: int) -> dict[str, str]:
+        """What was measured of a step and cannot be read any more: document -> blob."""
+        documents = self.steps.documents(number)
+        return {name: documents[name] for name in MEASURED if name in documents and self._reason(documents[name], {})}
 
     def problem(self, number: int) -> str:
         """Why a step has no metrics, "" where it has, or where nobody tried."""
@@ -314,14 +328,19 @@ class Workspace:
         known: dict[str, str] = {}
         found = []
         for step in self.steps.all(trashed=True):
-            blobs = (step.model, step.plan, *self.steps.documents(step.number).values())
-            reasons = [self._reason(blob, known) for blob in blobs if blob is not None]
-            reason = next((text for text in reasons if text), "")
+            reason = self._look(step, known)
             if reason:
                 found.append(Damage(step.number, reason))
-            if reason != step.damaged and not self.readonly:
-                self.steps.mark_damaged(step.number, reason)
         return found
+
+    def _look(self, step: Step, known: dict[str, str]) -> str:
+        """What is wrong with the blobs of a step, "" for nothing; it is marked so."""
+        blobs = (step.model, step.plan, *self.steps.documents(step.number).values())
+        reasons = [self._reason(blob, known) for blob in blobs if blob is not None]
+        reason = next((text for text in reasons if text), "")
+        if reason != step.damaged and not self.readonly:
+            self.steps.mark_damaged(step.number, reason)
+        return reason
 
     def _reason(self, blob: str, known: dict[str, str]) -> str:
         if blob not in known:
@@ -333,7 +352,7 @@ class Workspace:
         return known[blob]
 
     @contextmanager
-    def _marking(self, step: Step) -> Iterator[None]:
+    def marking(self, step: Step) -> Iterator[None]:
         """Mark the step where a blob of it turns out to be damaged."""
         try:
             yield

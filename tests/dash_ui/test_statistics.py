@@ -18,7 +18,7 @@ from dash_ui.figures.metrics import metrics_figure
 from dash_ui.figures.pareto import axis_title, pareto_figure
 from dash_ui.figures.recovery import recovery_figure
 from dash_ui.figures.steps import basis_of, thinned
-from dash_ui.rows.classes import change_rows, curves_of, first_choice, mean_rows, why_no_curves
+from dash_ui.rows.classes import change_rows, curves_of, mean_rows, why_no_curves
 from dash_ui.rows.confusion import Matrix, instances_in, matrix_of, pair_rows
 from dash_ui.rows.metrics import comparison_rows, first_metrics
 from dash_ui.rows.statistics import focus_of, metric_rows, standing, step_options
@@ -79,9 +79,10 @@ def test_the_matrix_and_its_change(documents: Documents) -> None:
     assert (chosen.names, chosen.of) == (("0", "2"), 3)
     np.testing.assert_array_equal(chosen.counts, now[np.ix_([0, 2], [0, 2])])
     assert chosen.totals.tolist() == [4, 4]  # what was taken for class 1 still counts
-    one = matrix_of(documents, 3, None, limit=1)
-    assert one is not None
-    assert one.indices.tolist() == [int(np.argmin(np.diagonal(before)))]  # the class with the most errors
+    two = matrix_of(documents, 3, None, limit=2, most=2)
+    assert two is not None
+    first = pair_rows(documents, 3)[0]
+    assert two.indices.tolist() == sorted((first["i"], first["j"]))  # the pair that is confused most
 
 
 def test_the_order_of_classes(documents: Documents) -> None:
@@ -128,9 +129,6 @@ def test_classes_of_two_steps(documents: Documents, workspace: Workspace) -> Non
     assert macro["f1"] == pytest.approx(metrics["macro_f1"])
     assert weighted["recall"] == pytest.approx(metrics["weighted_recall"])
     assert change_rows(documents, 1, None)[0]["d_recall"] is None
-    assert first_choice(rows) == ["macro"]
-    many = [{**row, "index": k} for k, row in enumerate(rows * 100)]
-    assert first_choice(many) != ["macro"]
 
 
 def test_why_there_are_no_curves() -> None:

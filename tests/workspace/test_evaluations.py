@@ -137,3 +137,22 @@ def test_measuring_is_an_action(workspace: Workspace) -> None:
     workspace.scan()
     with pytest.raises(Exception, match="no data to measure step 1 on"):
         measure(workspace, 1, {}, lambda *_: None, lambda: False)
+
+
+@pytest.mark.parametrize("harm", ["gone", "changed"])
+@pytest.mark.parametrize("name", ["evaluation", "predictions"])
+def test_what_is_damaged_is_measured_again(measured: Workspace, name: str, harm: str) -> None:
+    before = measured.steps.get(1).metrics, Documents(measured).confusion(1)
+    blob = measured.blobs.path(measured.steps.documents(1)[name])
+    if harm == "gone":
+        blob.unlink()
+    else:
+        blob.chmod(0o600)
+        blob.write_bytes(b"{}")
+    assert [damage.step for damage in measured.check()] == [1]
+    found = measured.measure(1, threads=1)
+    assert (found.damaged, found.metrics) == ("", before[0])
+    assert measured.check() == []
+    documents = Documents(measured)
+    np.testing.assert_array_equal(documents.confusion(1), before[1])
+    assert documents.predictions(1) is not None
