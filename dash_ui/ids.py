@@ -41,7 +41,8 @@ ENDED = "revision-ended"  # Store: of it the text for what became of jobs and wh
 DRAFT_CHANGED = "draft-changed"  # Store: the revision of the selected step's draft
 THEME = "theme"  # Store: "light" or "dark"
 TOAST = "toast"  # Store: {"kind": "info" | "done" | "error", "text": ..., "hint": ...}, the newest message
-LIVE = "live"  # Store: {"gone": {group: count}, "units": {group: total}, "threshold": number or None}, while it changes
+# Store, while it changes: {"gone": {group: count}, "units": {group: total}, "threshold": number or None, "weights"}
+LIVE = "live"
 ESTIMATE = (
     "estimate"  # Store: {"units", "of", "parameters_left", "macs_left", "bytes_left", "accuracy", "accuracy_kind"}
 )

@@ -8,7 +8,6 @@ itself is left alone, and one that does not is patched: a constant gets a copy, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,15 +49,21 @@ def mask(model: Model, coupling: Coupling, plan: Plan) -> Model:
     for tensor, axes in cuts.items():
         if tensor in graph.weights:
             new[tensor] = _zeroed(graph, tensor, axes)
+    store.put({**new, **_masked(graph, plan, new)})
+    return editor.build()
+
+
+def _masked(graph: Graph, plan: Plan, base: Mapping[str, Weight]) -> dict[str, Weight]:
+    """The weights that the plan has a mask for, with zeros there; what is in ``base`` in place of the graph's own."""
+    found = {}
     for tensor, gone in plan.weights.items():
-        base = new.get(tensor, graph.weights.get(tensor))
-        if base is None or tuple(base.shape) != gone.shape:
+        weight = base.get(tensor, graph.weights.get(tensor))
+        if weight is None or tuple(weight.shape) != gone.shape:
             raise PlanError(
                 f"The plan masks `{tensor}` {gone.shape}, which the model does not have", "Make a new plan."
             )
-        new[tensor] = _holes(base, gone, stored_zero(graph, tensor))
-    store.put(new)
-    return editor.build()
+        found[tensor] = _holes(weight, gone, stored_zero(graph, tensor))
+    return found
 
 
 def _linear(member: Member) -> bool:
@@ -86,8 +91,6 @@ def _holes(base: Weight, gone: NDArray[np.bool_], zero: Array | int) -> Weight:
 
 def remove(model: Model, coupling: Coupling, plan: Plan) -> Model:
     """Smaller shapes. Raises SurgeryError where an operator cannot follow."""
-    if plan.weights:
-        model = mask(model, coupling, replace(plan, units={}))
     graph: Graph = coupling.graph
     cuts = cuts_of(coupling, plan.units)
     for tensor, axes in cuts.items():
@@ -95,8 +98,9 @@ def remove(model: Model, coupling: Coupling, plan: Plan) -> Model:
             _check_cut(tensor, axis, cut)
     editor = model.edit()
     surgeon = Surgeon(graph, coupling, editor, cuts)
-    weights = _weights_of(graph, model) if plan.weights else graph.weights
-    surgeon.store.put({t: _cut(weights[t], axes) for t, axes in cuts.items() if t in graph.weights})
+    masked = _masked(graph, plan, {})
+    smaller = {t: _cut(masked.get(t, graph.weights[t]), axes) for t, axes in cuts.items() if t in graph.weights}
+    surgeon.store.put({**masked, **smaller})
     for node in graph.nodes:
         rule = rule_for(node.domain, node.op)
         if rule is not None and rule.cut is not None:
@@ -105,11 +109,6 @@ def remove(model: Model, coupling: Coupling, plan: Plan) -> Model:
     surgeon.finish()
     drop_orphans(editor, model.proto)
     return editor.build()
-
-
-def _weights_of(graph: Graph, model: Model) -> Mapping[str, Weight]:
-    """The graph's constants with the values that ``model`` has for them now."""
-    return {t: model.weights.get(graph.origin.get(t, t), w) for t, w in graph.weights.items()}
 
 
 def _check_cut(tensor: str, axis: int, cut: AxisCut) -> None:

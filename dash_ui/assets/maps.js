@@ -177,7 +177,7 @@
     if (gone) made.setAttribute("aria-disabled", "true");
     const name = element("span", "maps-name");
     name.append(element("b", "", String(gone ? fact.b : fact.u)));
-    if (!gone && fact.b !== null && fact.b !== fact.u && S.shown.form !== "bars") name.append(element("span", "maps-was", "← " + fact.b));
+    if (!gone && fact.b !== null && fact.b !== fact.u) name.append(element("span", "maps-was", (S.shown.form === "bars" ? "←" : "← ") + fact.b));
     const aside = gone ? "gone" : fact.zeroed ? "zeroed" : S.shown.before === null ? "" : percent(fact.change);
     if (S.shown.form !== "bars") name.append(element("span", "", aside));
     made.append(drawn(fact, side), name);

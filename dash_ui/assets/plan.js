@@ -437,11 +437,11 @@
       gone[group.name] = counts[g];
       units[group.name] = group.units;
     });
-    return { gone, units, threshold: S.t, step: S.units.step };
+    return { gone, units, threshold: S.t, step: S.units.step, weights: S.draft.weights || 0 };
   };
 
   const publish = (counts) => {
-    const key = `${S.units.key}|${counts.join()}|${S.t}`;
+    const key = `${S.units.key}|${counts.join()}|${S.t}|${S.draft.weights || 0}`;
     if (S.published === key) return;
     S.published = key;
     set("live", live(counts));
@@ -773,7 +773,9 @@
     listen();
     groups();
     offer();
-    $("plan-notes").textContent = [...(draft.other ? [`threshold of the draft: ${draft.other}`] : []), ...draft.notes].join(" · ");
+    const zeros = draft.weights ? [`${draft.weights.toLocaleString("en-US")} single weight${draft.weights === 1 ? " becomes" : "s become"} zero`] : [];
+    const other_one = draft.other ? [`threshold of the draft: ${draft.other}`] : [];
+    $("plan-notes").textContent = [...other_one, ...zeros, ...draft.notes].join(" · ");
     draw();
     under();
     S.nonce += 1;

@@ -238,8 +238,10 @@
     if (!of) return ["", ""];
     const counted = live && live.gone ? Object.values(live.gone).reduce((a, b) => a + b, 0) : null;
     const gone = counted === null ? (estimate && estimate.units) || 0 : counted;
-    if (!gone) return ["Nothing to remove yet", number(of) + " units"];
-    const first = number(gone) + " of " + number(of) + " units";
+    const single = (live && live.weights) || 0;
+    const zeros = single ? number(single) + " single weight" + (single === 1 ? "" : "s") : "";
+    if (!gone) return zeros ? [zeros + " to zero", "of " + number(of) + " units none"] : ["Nothing to remove yet", number(of) + " units"];
+    const first = number(gone) + " of " + number(of) + " units" + (zeros ? ", " + zeros : "");
     if (!estimate || estimate.units !== gone) return [first, "estimating …"];
     const words = [];
     if (Number.isFinite(estimate.macs_left)) words.push(share(estimate.macs_left) + " MACs est.");

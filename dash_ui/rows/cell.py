@@ -9,16 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dash_ui.desk import Desk
-from dash_ui.rows.mask import SINGLE, ZERO, Mask, kept
+from dash_ui.rows.mask import AUTO, HAND, SINGLE, ZERO, Mask, kept, role_of
 from dash_ui.rows.units import choices, units_of
 from onnxprune import Coupling
+from onnxprune.cuts import cut_array, cuts_of
 from onnxprune.drawing import singular
 from onnxprune.masks import Matrix
 from onnxprune.workspace.edits import edit_words
 from onnxprune.workspace.values import Entry, Step
 from onnxprune.workspace.workspace import Workspace
 
-__all__ = ["cell_words", "zero_since"]
+__all__ = ["cell_state", "cell_words", "zero_since"]
+
+
+FARTHEST = 254  # steps that are told apart
 
 
 def cell_words(
@@ -28,14 +32,14 @@ def cell_words(
     matrix, code = mask.layer.matrix, int(mask.codes[row, column])
     _, coupling = desk.analysis(workspace, step)
     where = ", ".join(filter(None, (matrix.rows.words(row), matrix.columns.words(column)))) or "the only number"
-    units = _units(matrix, row, column)
+    units = _units(matrix, coupling, row, column)
     scores = _scores(desk, workspace, step, coupling, criterion) if units else {}
     entries = [entry for entry in workspace.drafts.entries(step.number) if not entry.undone]
     lines = [where, f"value {float(mask.layer.values[row, column]):.5g}"]
-    for side, (group, unit) in units.items():
+    for role, group, unit in units:
         found = coupling.groups[group]
         score = scores.get(found.name)
-        word = f"{side} {singular(found.kind)} {unit} of {found.name}"
+        word = f"{role} {singular(found.kind)} {unit} of {found.name}"
         lines.append(word if score is None else f"{word}: {criterion or 'l2'} {score[unit]:.4g}")
     lines += _zero(desk, workspace, step, mask, row, column) if code & ZERO else []
     if code & SINGLE:
@@ -43,20 +47,29 @@ def cell_words(
         value = abs(float(mask.layer.values[row, column]))
         entry = next((e for e in reversed(entries) if _takes(e.edit, matrix.name, place, value)), None)
         lines.append(_told(entry, "brushed"))
-    for group, unit in units.values():
+    for _, group, unit in units:
         name = coupling.groups[group].name
         if mask.state.gone[name][unit]:
             lines.append(_unit(mask, entries, name, unit))
     return lines
 
 
-def _units(matrix: Matrix, row: int, column: int) -> dict[str, tuple[int, int]]:
-    """By word (makes, reads): numbers of the group and the unit."""
-    found = {}
-    for word, side, own, other in (("makes", matrix.rows, row, column), ("reads", matrix.columns, column, row)):
+def cell_state(mask: Mask, row: int, column: int) -> str:
+    """In a word or two, what becomes of it."""
+    code = int(mask.codes[row, column])
+    if code & (AUTO | HAND | SINGLE):
+        return "goes by hand" if code & (HAND | SINGLE) else "goes by score"
+    return "zero already" if code & ZERO else "stays"
+
+
+def _units(matrix: Matrix, coupling: Coupling, row: int, column: int) -> list[tuple[str, int, int]]:
+    """Words (makes, reads) with the numbers of the group and the unit."""
+    found = []
+    for side, own, other in ((matrix.rows, row, column), (matrix.columns, column, row)):
         block = side.block[other]
-        if side.group[block, own] >= 0:
-            found[word] = int(side.group[block, own]), int(side.unit[block, own])
+        group, unit = int(side.group[block, own]), int(side.unit[block, own])
+        if group >= 0:
+            found.append((role_of(matrix, coupling, group, side), group, unit))
     return found
 
 
@@ -107,25 +120,44 @@ def _takes(edit: Mapping[str, Any], name: str, place: int, value: float) -> bool
 def zero_since(desk: Desk, workspace: Workspace, step: Step, mask: Mask) -> tuple[list[int], NDArray[np.uint8]] | None:
     """Numbers of steps, and for every cell of the matrix which of them was the first after which it stayed zero.
 
-    Steps in which the weight had another shape are not looked at. None where nothing is zero.
+    The newest first. A weight that a plan made smaller is followed through the removal. None where nothing is zero.
     """
-    return kept(desk, "since", 3).get((step.number, mask.layer.matrix.tensor), lambda: _since(workspace, step, mask))
+    key = (step.number, mask.layer.matrix.tensor)
+    return kept(desk, "since", 3).get(key, lambda: _since(desk, workspace, step, mask))
 
 
-def _since(workspace: Workspace, step: Step, mask: Mask) -> tuple[list[int], NDArray[np.uint8]] | None:
+def _since(desk: Desk, workspace: Workspace, step: Step, mask: Mask) -> tuple[list[int], NDArray[np.uint8]] | None:
     matrix = mask.layer.matrix
-    zero = mask.layer.values == 0
-    if not zero.any():
+    if not (mask.layer.values == 0).any():
         return None
-    steps, found = [step.number], np.zeros(zero.shape, np.uint8)
-    before = step.model_hash
-    for ancestor in workspace.steps.path(step.number)[-2::-1]:
-        weight = workspace.model(ancestor.number).weights.get(matrix.name)
-        if weight is None or tuple(weight.shape) != matrix.shape or len(steps) == 255:
-            break
-        if ancestor.model_hash != before:
-            zero = zero & (matrix.view(weight.array()) == 0)
-            before = ancestor.model_hash
-        steps.append(ancestor.number)
-        found[zero] = len(steps) - 1
-    return steps, found
+    steps: list[int] = []
+    since = np.zeros((0,), np.uint8)  # in the weight as it is stored: place among the steps + 1, 0 for what is not zero
+    before: Step | None = None
+    for one in workspace.steps.path(step.number):
+        weight = workspace.model(one.number).weights.get(matrix.name)
+        if weight is None:
+            before = None
+            continue
+        if before is not None and tuple(weight.shape) != since.shape:
+            since = _cut(desk, workspace, before, one, matrix, since)
+        if before is None or tuple(weight.shape) != since.shape or len(steps) == FARTHEST:
+            steps, since = [], np.zeros(weight.shape, np.uint8)
+        if before is None or one.model_hash != before.model_hash or not steps:
+            steps.append(one.number)
+            zero = np.asarray(weight.array()) == 0
+            since = np.where(zero, np.where(since > 0, since, len(steps)), 0).astype(np.uint8)
+        before = one
+    places = matrix.view(since)
+    return steps[::-1], np.where(places > 0, len(steps) - places, 0).astype(np.uint8)
+
+
+def _cut(
+    desk: Desk, workspace: Workspace, before: Step, after: Step, matrix: Matrix, array: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """Without what the plan of ``after`` took out of the weight; as it is where no plan tells."""
+    plan = workspace.plan(after.number)
+    if plan is None:
+        return array
+    _, coupling = desk.analysis(workspace, before)
+    known = {name: units for name, units in plan.units.items() if name in coupling.by_name}
+    return cut_array(array, cuts_of(coupling, known).get(matrix.tensor, {}))

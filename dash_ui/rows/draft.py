@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from dash_ui.desk import Desk
 from dash_ui.figures.bubbles import DRAWN_UP_TO, drawn_at, lanes, sizes
 from dash_ui.rows.units import NotMeasured, Units, source_of
+from dash_ui.rows.weights import brushed
 from onnxprune import Coupling, Plan
 from onnxprune.allocate.balance import cells_of
 from onnxprune.cost import CostModel, example_graph
@@ -41,34 +43,39 @@ def draft_of(
     """
     model, coupling = desk.analysis(workspace, step)
     revision = workspace.drafts.revision(step.number)
-    edits = [entry.edit for entry in workspace.drafts.entries(step.number) if not entry.undone]
+    entries = [entry for entry in workspace.drafts.entries(step.number) if not entry.undone]
+    edits = [entry.edit for entry in entries]
     cells = desk.kept.get(("cells", step.model_hash), lambda: cells_of(coupling)) if coupling.constraints else None
     source, lost = source_of(desk, workspace, step), []
-    for edit in (*edits, *more):
+    checked: set[int] = desk.kept.get(("checked",), set)  # once is enough: numbers are never used again
+    for entry in entries:
+        if entry.number not in checked:
+            check_edit(entry.edit)
+            checked.add(entry.number)
+    for edit in more:
         check_edit(edit)
+    for edit in (*edits, *more):
         if "criterion" in edit:
             try:
                 source(edit)
             except NotMeasured:
                 lost.append(edit)
-    held = [edit for edit in (*edits, *more) if edit not in lost]
-    state = draft_state(model, coupling, held, source, cells)
+    held = [edit for edit in (*edits, *more) if "weight" not in edit and edit not in lost]
+    single = [*((entry.number, entry.edit) for entry in entries), *((None, edit) for edit in more)]
+    weights = brushed(desk, model, step.model_hash, single)
+    state = replace(draft_state(model, coupling, held, source, cells), weights=weights)
     if lost:
         names = ", ".join(dict.fromkeys(str(edit["criterion"]) for edit in lost))
         told = f"{len(lost)} entries by {names} do not count: the scores are not kept for this step"
-        state = DraftState(**{**_fields(state), "notes": (*state.notes, told)})
+        state = replace(state, notes=(*state.notes, told))
     return state, revision
-
-
-def _fields(state: DraftState) -> dict[str, Any]:
-    return {name: getattr(state, name) for name in state.__dataclass_fields__}
 
 
 def payload(units: Units, state: DraftState, revision: str) -> dict[str, Any]:
     """For the browser: numbers of units in the order of ``units``, of groups in theirs.
 
     ``threshold``: of the draft, where it is on the criterion and scale that are shown, else None and ``other`` says
-    what it is.
+    what it is. ``weights``: single ones that become zero, be their unit gone or not.
     """
     places = {group.name: number for number, group in enumerate(units.groups)}
     entry = state.threshold
@@ -86,6 +93,7 @@ def payload(units: Units, state: DraftState, revision: str) -> dict[str, Any]:
         "restored": _numbers(units, state.restored),
         "locked": [places[name] for name in state.locked],
         "shares": {str(places[name]): share for name, share in state.shares.items()},
+        "weights": sum(int(np.count_nonzero(gone)) for gone in state.weights.values()),
         "notes": list(state.notes),
         "presets": presets(units, state.locked | set(state.shares)),
     }

@@ -12,6 +12,7 @@ from dash_ui.rows.maps import kept_maps, view_of
 from onnxprune import Plan, mask
 from onnxprune.explain import Outcome, outcome
 from onnxprune.workspace.drafting import DraftState
+from onnxprune.workspace.edits import weight_masks
 from onnxprune.workspace.values import Step
 from onnxprune.workspace.workspace import Workspace
 
@@ -46,7 +47,8 @@ def _drafted(
     desk: Desk, workspace: Workspace, source: Source, chosen: Chosen, step: Step, state: DraftState
 ) -> Outcome | None:
     units = {name: np.flatnonzero(gone) for name, gone in state.gone.items() if gone.any()}
-    weights = {name: gone for name, gone in state.weights.items() if gone.any()}
+    view = view_of(desk, workspace, step)
+    weights = weight_masks(view.coupling, state)
     if not units and not weights:
         return None
     digest = hashlib.sha256()
@@ -54,7 +56,6 @@ def _drafted(
         digest.update(name.encode() + b"\0" + places.tobytes())
 
     def make() -> Outcome:
-        view = view_of(desk, workspace, step)
         sizes = {group.name: group.units for group in view.coupling.groups}
         plan = Plan(view.coupling.model_hash, units, sizes, weights, view.coupling.options)
         return outcome(mask(view.model, view.coupling, plan), source.dataset, chosen.rows, once=True)

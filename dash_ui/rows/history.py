@@ -76,6 +76,7 @@ class Node:
     judged by; ``quality``: the same from 0 to 1 for a bar. ``left``: share of the root's parameters, of those that are
     not zero where some were zeroed. ``edge``: one of EDGES, of the way from the parent: fine-tuned until it converged,
     not converged, not trained, or a step that an automatic run gave up. ``verdict``: of an automatic run, in words.
+    ``proof``: what was proven of it, in words.
     """
 
     number: int
@@ -100,6 +101,7 @@ class Node:
     verdict: str = ""
     epochs: int = 0
     stopped: str = ""
+    proof: str = ""
 
     @property
     def title(self) -> str:
@@ -206,6 +208,7 @@ def make_tree(
                 verdict=verdict,
                 epochs=fact.epochs,
                 stopped=fact.stopped,
+                proof=fact.proof,
             )
         )
     return Tree(tuple(nodes), metric, words)

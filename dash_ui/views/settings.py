@@ -312,7 +312,7 @@ def _register_actions(app: Dash, desk: Desk) -> None:
         if not any(clicks) or now.step is None:
             return no_update
         action = {ids.APPLY: "edit", ids.FINE_TUNE: "fine-tune", ids.AUTO: "auto"}[str(ctx.triggered_id)]
-        known = {} if action == "edit" else (options or {}).get(action) or usual(action)
+        known = applied_with(options) if action == "edit" else (options or {}).get(action) or usual(action)
         return queued(queue(desk, action, now.step, known, data=now.data))
 
     @app.callback(
@@ -352,6 +352,11 @@ def pruned_to(wanted: Mapping[str, Any], options: Mapping[str, Any] | None, coup
 def usual(action: str) -> dict[str, Any]:
     """The options of an action where the settings were never opened."""
     return dict(options_of_form(action, {field.name: field.value for field in ACTIONS[action]}).given)
+
+
+def applied_with(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The options by which a draft is carried out: units are masked where a pruning is set to do so, else removed."""
+    return {"mode": "mask"} if ((options or {}).get("prune") or {}).get("mode") == "mask" else {}
 
 
 def queued(job: Job) -> dict[str, str]:

@@ -160,6 +160,7 @@ def _facts(tree: Tree, node: Node) -> list[Component]:
     return [
         html.Div([html.Strong(node.title), *badges], className="tree-title"),
         html.Div(figures, className="figures"),
+        *([html.Div(f"✓ {node.proof}", className="quiet", title=node.proof)] if node.proof else []),
         *([html.Div(node.note, className="tree-note")] if node.note else []),
         *([html.Div(node.damaged, className="problem")] if node.damaged else []),
     ]

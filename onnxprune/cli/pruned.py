@@ -12,11 +12,11 @@ from onnxprune.cli.options import files_of
 from onnxprune.cost import Cost
 from onnxprune.experiment import Pruned
 from onnxprune.model import load
-from onnxprune.proof import Proof
+from onnxprune.proof import Proof, Zeroed
 from onnxprune.recover import Recovered
 from onnxprune.runtime import Latency
 
-__all__ = ["ZEROS", "costs_table", "document", "file_bytes", "print_result", "proof_text"]
+__all__ = ["ZEROS", "costs_table", "document", "file_bytes", "print_result", "proof_text", "zeroed_text"]
 
 ZEROS = "Zeros make neither the file smaller nor onnxruntime faster; removing whole units does (--mode remove)."
 WORST = 5  # repaired layers that are named
@@ -36,6 +36,7 @@ def document(model: Path, out: Path, plan: Path | None, pruned: Pruned, timings:
         "before": _costs(pruned.before, model, pruned.latencies[0] if pruned.latencies else None),
         "after": _costs(pruned.after, out, pruned.latencies[1] if pruned.latencies else None),
         "proof": None if pruned.proof is None else pruned.proof.to_dict(),
+        "zeroed": None if pruned.zeroed is None else pruned.zeroed.to_dict(),
         "recover": None if pruned.recovered is None else pruned.recovered.as_dict(),
         "evaluations": {name: found.as_dict() for name, found in pruned.evaluations.items()},
         "floors_hold": None if pruned.floors is None else bool(pruned.floors),
@@ -95,6 +96,15 @@ def proof_text(proof: Proof | None, *, masked: bool = False) -> str:
     return " ".join([text, *(f"{note[:1].upper()}{note[1:]}." for note in proof.notes)])
 
 
+def zeroed_text(found: Zeroed) -> str:
+    """What the check of single weights found, in one sentence."""
+    gone = found.named - found.left
+    went = f", {gone:,} went with their unit" if gone else ""
+    return (
+        f"Checked: {found.left:,} single weights are zero as planned{went}; {found.same:,} others are what they were."
+    )
+
+
 def print_result(model: Path, out: Path, plan: Path | None, pruned: Pruned, timings: dict[str, float]) -> None:
     """Everything, for people."""
     rows = [
@@ -114,6 +124,8 @@ def print_result(model: Path, out: Path, plan: Path | None, pruned: Pruned, timi
     for target in pruned.reached.targets:
         show(_target(target))
     show(proof_text(pruned.proof, masked=pruned.masked))
+    if pruned.zeroed is not None:
+        show(zeroed_text(pruned.zeroed))
     for line in (*_repair(pruned.recovered), *pruned.data):
         show(line)
     if pruned.masked:

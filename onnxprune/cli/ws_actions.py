@@ -1,8 +1,7 @@
-"""``onnxprune ws prune|recover|finetune|draft|edit|import``: what makes a new step."""
+"""``onnxprune ws prune|recover|finetune|edit|import``: what makes a new step."""
 
 from __future__ import annotations
 
-import json as texts
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,10 +13,10 @@ from onnxprune.cli.console import emit_json, progress, say, show
 from onnxprune.cli.notices import check_environment
 from onnxprune.cli.options import JsonOption, examples
 from onnxprune.cli.training import interrupts
+from onnxprune.cli.ws_draft import register as register_draft
 from onnxprune.cli.ws_options import FolderOption, StepArgument, describe, document, opened
 from onnxprune.errors import OptionError
 from onnxprune.workspace.actions import ACTIONS, check_options
-from onnxprune.workspace.edits import check_edit
 from onnxprune.workspace.jobs import Jobs
 from onnxprune.workspace.paths import main_metric
 from onnxprune.workspace.recording import value_of
@@ -71,10 +70,7 @@ def register(app: typer.Typer) -> None:
         name="finetune",
         epilog=examples("onnxprune ws finetune 2 --epochs 5", "onnxprune ws finetune 2 --teacher 1 --deterministic"),
     )(finetune)
-    app.command(
-        name="draft",
-        epilog=examples("onnxprune ws draft 1 --remove conv1=0,3", "onnxprune ws draft 1 --lowest l2=0.25"),
-    )(draft)
+    register_draft(app)
     app.command(name="edit", epilog=examples("onnxprune ws edit 1"))(edit)
     app.command(name="import", epilog=examples("onnxprune ws import 0 other.onnx", "onnxprune ws import 1 plan.json"))(
         import_file
@@ -171,44 +167,6 @@ def finetune(
         "deterministic": deterministic or None, "data": data, "name": name,
     }  # fmt: skip
     _act("fine-tune", step, given, others, folder, json, background)
-
-
-def draft(
-    step: StepArgument,
-    remove: Annotated[
-        list[str] | None,
-        typer.Option("--remove", metavar="GROUP=N,N", help="Units that go. May be repeated.", show_default=False),
-    ] = None,
-    back: Annotated[
-        list[str] | None,
-        typer.Option("--restore", metavar="GROUP=N,N", help="Units that stay after all.", show_default=False),
-    ] = None,
-    lowest: Annotated[
-        list[str] | None,
-        typer.Option("--lowest", metavar="CRITERION=R", help="The lowest share R of every group.", show_default=False),
-    ] = None,
-    folder: FolderOption = Path(),
-    json: JsonOption = False,
-) -> None:
-    """Add edits to the draft of a step, or show it; `ws undo` and `ws redo` walk in it, `ws edit` carries it out."""
-    edits: list[dict[str, Any]] = [
-        *({"group": group, "remove": numbers} for group, numbers in map(_units, remove or ())),
-        *({"group": group, "restore": numbers} for group, numbers in map(_units, back or ())),
-        *({"criterion": criterion, "ratio": share} for criterion, share in map(_lowest, lowest or ())),
-    ]
-    with opened(folder) as workspace:
-        number = workspace.find(step).number
-        for one in edits:
-            workspace.check_writable()
-            check_edit(one)
-            workspace.drafts.add(number, one)
-        entries = workspace.drafts.entries(number)
-    if json:
-        emit_json({"step": number, "draft": [{"place": e.place, "undone": e.undone, "edit": e.edit} for e in entries]})
-    else:
-        for entry in entries:
-            show(f"{entry.place}. {texts.dumps(dict(entry.edit))}{' (undone)' if entry.undone else ''}")
-        show(f"{len(entries)} edits in the draft of step {number}; `onnxprune ws edit {number}` carries them out.")
 
 
 def edit(
@@ -312,19 +270,3 @@ def _floors(pairs: Sequence[str]) -> dict[str, float]:
         name, _, value = text.rpartition("=")
         found[name] = _number("--min", text, value)
     return found
-
-
-def _lowest(text: str) -> tuple[str, float]:
-    name, _, value = text.rpartition("=")
-    return name, _number("--lowest", text, value)
-
-
-def _units(text: str) -> tuple[str, list[int]]:
-    """``conv1=0,3``: a group and its units. A group may have ``=`` in its name."""
-    name, equals, numbers = text.rpartition("=")
-    try:
-        if not (name and equals):
-            raise ValueError
-        return name, [int(number) for number in numbers.split(",")]
-    except ValueError:
-        raise OptionError(f"{text}: expected GROUP=N,N", "For example conv1=0,3.") from None

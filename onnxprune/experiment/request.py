@@ -13,7 +13,7 @@ from onnxprune.evaluate import Evaluation
 from onnxprune.losses import Loss
 from onnxprune.model import Model
 from onnxprune.plan import Plan
-from onnxprune.proof import Proof
+from onnxprune.proof import Proof, Zeroed
 from onnxprune.recover import Recovered, check_method
 from onnxprune.runtime import Latency, check_running
 from onnxprune.values import Coupling, Options
@@ -82,7 +82,8 @@ class Pruned:
     ``masked``: zeros were written and shapes are as they were. ``latencies``: measured here before and after, where
     that was wanted and possible. ``recovered``: the repair, whose model is ``model``. ``evaluations``: metrics of the
     "original", the "pruned" and, after a repair, the "repaired" model, where they were wanted. ``floors``: None where
-    there were none. ``data``: which data were used for what, in words.
+    there were none. ``data``: which data were used for what, in words. ``zeroed``: what a check of every weight found,
+    where the plan names single ones.
     """
 
     model: Model
@@ -101,6 +102,7 @@ class Pruned:
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
     floors: FloorReport | None = None
     data: tuple[str, ...] = ()
+    zeroed: Zeroed | None = None
 
     @property
     def asked(self) -> Mapping[str, Any]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from onnxprune.model import Model
 from onnxprune.plan import Plan
 from onnxprune.runtime import model_inputs
+from onnxprune.train import zeros_text
 
 __all__ = ["METADATA", "fitting", "signature_changes", "signed"]
 
-METADATA = {name: f"onnxprune.{name}" for name in ("parent", "plan", "hash", "signature", "recover")}
+METADATA = {name: f"onnxprune.{name}" for name in ("parent", "plan", "hash", "signature", "recover", "zeros")}
 
 
 def fitting(shapes: Mapping[str, tuple[int, ...]], before: Model, after: Model) -> dict[str, tuple[int, ...]]:
@@ -49,12 +52,21 @@ def _dims(value: onnx.ValueInfoProto) -> tuple[str, ...]:
     )
 
 
-def signed(result: Model, parent: str, plan: Plan, signature: Sequence[str], recover: str = "") -> Model:
-    """The result with its own hash, its parent's and the plan in its metadata, none of which the hash covers."""
+def signed(
+    result: Model, parent: str, plan: Plan, signature: Sequence[str], recover: str = "",
+    zeros: Mapping[str, NDArray[np.bool_]] | None = None,
+) -> Model:  # fmt: skip
+    """The result with its own hash, its parent's and the plan in its metadata, none of which the hash covers.
+
+    ``zeros``: single weights that plans zeroed up to here, in the coordinates of the result (`train.kept_zeros`); None
+    for those that it says itself.
+    """
     editor = result.edit()
     editor.set_metadata(METADATA["parent"], parent)
     editor.set_metadata(METADATA["plan"], plan.to_json())
     editor.set_metadata(METADATA["hash"], result.hash)
+    if zeros is not None and (zeros or METADATA["zeros"] in result.metadata):
+        editor.set_metadata(METADATA["zeros"], zeros_text(zeros, result.hash))
     if recover:
         editor.set_metadata(METADATA["recover"], recover)
     if signature:

@@ -9,6 +9,9 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from onnxprune.allocate import (
     Budget,
     FloorReport,
@@ -31,11 +34,21 @@ from onnxprune.graph import build_graph
 from onnxprune.latency_table import latency_table, measurer
 from onnxprune.model import Model
 from onnxprune.plan import Plan, check_coupling
-from onnxprune.proof import Proof, assert_proven, memory_needed, prove
+from onnxprune.proof import (
+    Proof,
+    Zeroed,
+    assert_proven,
+    assert_still_zero,
+    assert_zeroed,
+    masks_left,
+    memory_needed,
+    prove,
+)
 from onnxprune.recover import Recovered, recover
 from onnxprune.runtime import Latency, compare_latency, model_inputs
 from onnxprune.samples import generate
 from onnxprune.surgery import mask, remove
+from onnxprune.train import kept_zeros
 from onnxprune.values import Coupling
 
 __all__ = ["Work"]
@@ -82,10 +95,14 @@ class Work:
                 "the result would equal the input: what was chosen is zero already", "Ask for more, or remove it."
             )
         proof = self.prove(plan, result, notify) if verify and not self.request.masks else None
+        zeroed = self.zeroed(plan, result) if verify and plan.weights else None
         recovered = self.repair(plan, result)
+        if recovered is not None and verify and plan.weights:
+            left = masks_left(self.coupling, plan, plan.weights, removed=not self.request.masks)
+            assert_still_zero(self.coupling, left, recovered.model)
         final = recovered.model if recovered else result
         evaluations = self.evaluations(result, recovered)
-        return self.report(plan, reached, floors, final, proof, recovered, evaluations)
+        return self.report(plan, reached, floors, final, (proof, zeroed), recovered, evaluations)
 
     def choose(self, wanted: Budget | Plan) -> tuple[Plan, Reached, FloorReport | None]:
         """The plan, what it comes to, and whether the floors hold."""
@@ -179,6 +196,19 @@ class Work:
         assert_proven(proof)
         return proof
 
+    def zeroed(self, plan: Plan, result: Model) -> Zeroed:
+        """Raises ProofError where other weights than those of the plan changed, or one of them is not zero."""
+        with self.stage("prove", "looking at every weight"):
+            return assert_zeroed(self.inlined, self.coupling, plan, result, removed=not self.request.masks)
+
+    def handed_down(self, plan: Plan) -> dict[str, NDArray[np.bool_]]:
+        """Single weights that plans zeroed, where this plan alone does not tell which they are in its result."""
+        found = kept_zeros(self.inlined)
+        if plan.units and not self.request.masks:
+            for name, gone in plan.weights.items():
+                found[name] = found.get(name, False) | gone
+        return masks_left(self.coupling, plan, found, removed=not self.request.masks)
+
     def proven_rows(self, dataset: Dataset) -> dict[str, Any]:
         """The samples that a proof runs on. Raises DataError for NaN in them."""
         fitted = fit(dataset, model_inputs(self.model))
@@ -210,8 +240,8 @@ class Work:
         return {**found, "repaired": self.evaluation(recovered.model)} if recovered else found
 
     def report(
-        self, plan: Plan, reached: Reached, floors: FloorReport | None, final: Model, proof: Proof | None,
-        recovered: Recovered | None, evaluations: Mapping[str, Evaluation],
+        self, plan: Plan, reached: Reached, floors: FloorReport | None, final: Model,
+        checked: tuple[Proof | None, Zeroed | None], recovered: Recovered | None, evaluations: Mapping[str, Evaluation],
     ) -> Pruned:  # fmt: skip
         """Costs, latency and signature, together with what is known."""
         shapes = dict(self.request.options.shapes)
@@ -224,10 +254,12 @@ class Work:
             with self.stage("latency", "measuring latency"):
                 latencies = _latencies((self.inlined, final), (shapes, new_shapes), self.request)
         signature = signature_changes(self.inlined, final)
-        model = signed(final, self.model.hash, plan, signature, recovered.method if recovered else "")
+        method = recovered.method if recovered else ""
+        model = signed(final, self.model.hash, plan, signature, method, self.handed_down(plan))
+        proof, zeroed = checked
         return Pruned(
             model, plan, self.coupling, proof, before, after, reached, signature, warnings, self.timings,
-            self.request.masks, latencies, recovered, evaluations, floors, tuple(self.about_data(recovered)),
+            self.request.masks, latencies, recovered, evaluations, floors, tuple(self.about_data(recovered)), zeroed,
         )  # fmt: skip
 
     def about_data(self, recovered: Recovered | None) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.cuts import AxisCut, Cuts, cuts_of, masks
+from onnxprune.cuts import AxisCut, Cuts, cut_array, cuts_of, masks
 from onnxprune.extract import reached_from
 from onnxprune.graph import Graph
 from onnxprune.linear import LinearLayer, linear_layers
@@ -50,10 +50,12 @@ class _Change:
         return cut.removed.reshape(-1)
 
     def fixed(self, weight: str) -> NDArray[np.bool_] | None:
-        """Entries of a weight that the plan set to zero; None where it made the weight smaller or left it alone."""
+        """Entries of a weight, as it is now, that the plan set to zero; None where there are none."""
         shape = self.original.shapes[weight]
         if self.pruned.shapes.get(weight) != shape:
-            return None
+            gone = self.plan.weights.get(weight)
+            left = None if gone is None else cut_array(gone, self.cuts.get(weight, {}))
+            return left if left is not None and left.any() else None
         zero = np.zeros(shape, np.bool_)
         for gone in masks(shape, self.cuts.get(weight, {})):
             zero |= gone
@@ -182,6 +184,8 @@ def _directions(change: _Change, node: Node, first: Node, states: Mapping[str, s
         start = graph.weights[start].array()
     kinds = (((0, 1), "xh"), ((2,), "x"), ((2,), "h")) if node.op == "GRU" else ((tuple(range(GATES[node.op])), "xh"),)
     fixed = [change.fixed(first.input(k)) if first.input(k) else None for k in (1, 2, 3)]
+    w_now, r_now = (change.pruned.shapes[node.input(k)] for k in (1, 2))
+    now = (w_now[1:], r_now[1:], (2 * w_now[1],))
     backwards = node.attrs.get("direction", "forward") == "reverse"
     for d in range(len(w)):
         keep = None
@@ -191,7 +195,7 @@ def _directions(change: _Change, node: Node, first: Node, states: Mapping[str, s
         zeros = None
         if any(f is not None for f in fixed):
             of_w, of_r, of_b = (
-                np.zeros(a.shape[1:], np.bool_) if f is None else f[d] for f, a in zip(fixed, (w, r, b), strict=True)
+                np.zeros(shape, np.bool_) if f is None else f[d] for f, shape in zip(fixed, now, strict=True)
             )
             zeros = (of_w, of_r, of_b)
         for gates, uses in kinds:

@@ -25,7 +25,7 @@ from onnxprune.train.checkpoint import Checkpoint, load_checkpoint, weights_at
 from onnxprune.train.division import Division, divided, hold_out
 from onnxprune.train.history import EpochRow, History, StepRow, load_history
 from onnxprune.train.initialise import initialise
-from onnxprune.train.masks import kept_zeros, plan_of
+from onnxprune.train.masks import kept_zeros, plan_of, zeros_text
 from onnxprune.train.optimizers import KINDS as OPTIMIZERS
 from onnxprune.train.optimizers import Optimizer
 from onnxprune.train.recovery import (
@@ -78,4 +78,5 @@ __all__ = [
     "recovery_cost",
     "train",
     "weights_at",
+    "zeros_text",
 ]

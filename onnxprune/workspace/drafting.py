@@ -42,7 +42,9 @@ from onnxprune.errors import DataError, GroupNotFound, OptionError
 from onnxprune.model import Model
 from onnxprune.values import Coupling, Ints
 
-__all__ = ["SCALES", "DraftState", "Scores", "Source", "draft_state", "on_scale", "scored_by"]
+__all__ = [
+    "SCALES", "DraftState", "Scores", "Source", "between", "draft_state", "on_scale", "scored_by", "take_weights",
+]  # fmt: skip
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -52,7 +54,7 @@ Source = Callable[[Mapping[str, Any]], Scores]
 
 SCALES = ("score", "layer", "largest", "rank", "model-rank")
 NONE, REMOVED, RESTORED = 0, 1, 2
-PIECE = 1 << 18  # weights looked at in one go
+PIECE = 1 << 16  # weights looked at in one go, so few that they stay near the processor
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,17 +194,8 @@ class _Marks:
         name = str(edit["weight"])
         if name not in self.model.weights:
             raise OptionError(f"the model has no weight {name!r}", f"Weights: {', '.join(self.model.weights)}.")
-        mask = self.weights.setdefault(name, np.zeros(self.model.weights[name].shape, np.bool_)).reshape(-1)
-        removes = "remove" in edit
-        mask[_places_of(edit, name, mask.size)] = removes
-        for start, stop in edit.get("ranges") or ():
-            if stop > mask.size:
-                raise OptionError(f"`{name}` has no number {stop - 1}", f"Its numbers are 0 to {mask.size - 1}.")
-            mask[start:stop] = removes
-        if edit.get("magnitude") is not None:
-            low, high = edit["magnitude"]
-            for start, taken in _between(self.model.weights[name].array().reshape(-1), low, high):
-                mask[start : start + PIECE][taken] = removes
+        weight = self.model.weights[name]
+        take_weights(self.weights.setdefault(name, np.zeros(weight.shape, np.bool_)), edit, weight.array)
 
     def _by_score(self, edit: Mapping[str, Any]) -> None:
         one = edit.get("group")
@@ -277,11 +270,32 @@ def _places_of(edit: Mapping[str, Any], name: str, size: int) -> Ints:
     return places
 
 
-def _between(values: NDArray[Any], low: float, high: float | None) -> Iterator[tuple[int, Mask]]:
+def take_weights(mask: Mask, edit: Mapping[str, Any], values: Callable[[], NDArray[Any]]) -> None:
+    """Put an entry about single weights on top of what others took. ``mask``, of the weight's shape, is changed.
+
+    ``values``: of the weight, asked for by magnitudes only. Raises OptionError for a place that it does not have.
+    """
+    flat, removes, name = mask.reshape(-1), "remove" in edit, str(edit["weight"])
+    flat[_places_of(edit, name, flat.size)] = removes
+    for start, stop in edit.get("ranges") or ():
+        if stop > flat.size:
+            raise OptionError(f"`{name}` has no number {stop - 1}", f"Its numbers are 0 to {flat.size - 1}.")
+        flat[start:stop] = removes
+    if edit.get("magnitude") is not None:
+        for start, taken in between(values().reshape(-1), *edit["magnitude"]):
+            piece = flat[start : start + PIECE]
+            if removes:
+                piece |= taken
+            else:
+                piece &= ~taken
+
+
+def between(values: NDArray[Any], low: float, high: float | None) -> Iterator[tuple[int, Mask]]:
     """Where low <= |value| < high, piece by piece, so that no copy of a large weight is made."""
     for start in range(0, values.size, PIECE):
         size = np.abs(np.asarray(values[start : start + PIECE], np.float32))
-        yield start, (size >= low) & (size < (np.inf if high is None else high))
+        taken = size >= low
+        yield start, taken if high is None else taken & (size < high)
 
 
 def _lowest(values: Floats, ratio: float) -> Ints:

@@ -22,20 +22,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from itertools import chain
 from math import isfinite
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnxprune.criteria import Settings
 from onnxprune.errors import DataError, NothingToPrune, OptionError
+from onnxprune.graph import Graph
 from onnxprune.model import Model
 from onnxprune.plan import Plan
 from onnxprune.values import Coupling
-from onnxprune.workspace.drafting import SCALES, Scores, Source, draft_state, scored_by
+from onnxprune.workspace.drafting import SCALES, DraftState, Scores, Source, draft_state, scored_by
 from onnxprune.workspace.workspace import Workspace
 
-__all__ = ["check_edit", "draft_plan", "edit_words", "kept_or_computed"]
+__all__ = ["FORMS", "check_edit", "draft_plan", "edit_words", "kept_or_computed", "weight_masks"]
 
 VERBS = ("remove", "restore", "ratio", "threshold", "share", "lock", "clear")
 KEPT = "onnxprune.guidance.scores", "kept_scores"  # by name, because it builds on this package
@@ -65,7 +68,7 @@ def _check_many(edit: Mapping[str, Any]) -> None:
     ranges, between = edit.get("ranges"), edit.get("magnitude")
     if (ranges is not None or between is not None) and "weight" not in edit:
         raise OptionError("ranges and magnitude are for single weights, this edit names a group", FORMS)
-    if ranges is not None and not (_is_list(ranges) and all(map(_is_range, ranges))):
+    if ranges is not None and not _are_ranges(ranges):
         raise OptionError("ranges: expected a list of [start, stop] with 0 <= start < stop", FORMS)
     if between is None:
         return
@@ -79,8 +82,15 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
-def _is_range(value: Any) -> bool:
-    return _is_list(value) and len(value) == 2 and all(map(_is_place, value)) and value[0] < value[1]
+def _are_ranges(value: Any) -> bool:
+    """All at once: a brush over parts of kernels makes tens of thousands."""
+    if not (_is_list(value) and all(map(_is_list, value)) and {2} >= set(map(len, value))):
+        return False
+    places = list(chain.from_iterable(value))
+    if not {int} >= set(map(type, places)) or max(places, default=0) > np.iinfo(np.int64).max:
+        return False
+    pairs = np.array(places, np.int64).reshape(-1, 2)
+    return bool((pairs[:, 0] >= 0).all() and (pairs[:, 0] < pairs[:, 1]).all())
 
 
 def _is_number(value: Any) -> bool:
@@ -166,6 +176,13 @@ def _hand_words(edit: Mapping[str, Any], verb: str) -> str:
     return f"{verb} {many:,} {what}{'' if many == 1 else 's'} of {of}"
 
 
+def weight_masks(coupling: Coupling, state: DraftState) -> dict[str, NDArray[np.bool_]]:
+    """The single weights that go, by name in the analysis, where a vector has a name for each node that reads it."""
+    graph: Graph = coupling.graph
+    masks = {name: gone for name, gone in state.weights.items() if gone.any()}
+    return {**masks, **{copy: masks[name] for copy, name in graph.origin.items() if name in masks}}
+
+
 def draft_plan(
     model: Model,
     coupling: Coupling,
@@ -175,6 +192,8 @@ def draft_plan(
 ) -> Plan:
     """The plan that the edits come to. ``settings``: of criteria; ``scores``: gives kept scores in their place.
 
+    It holds whole units and single weights side by side, both in the coordinates of ``model``.
+
     Raises OptionError and GroupNotFound for an edit that does not fit the model, NothingToPrune where all was brought
     back.
     """
@@ -182,14 +201,9 @@ def draft_plan(
         check_edit(edit)
     state = draft_state(model, coupling, edits, scores or scored_by(model, coupling, settings))
     chosen = {name: np.flatnonzero(gone) for name, gone in state.gone.items() if gone.any()}
-    masks = {name: gone for name, gone in state.weights.items() if gone.any()}
+    masks = weight_masks(coupling, state)
     if not chosen and not masks:
         raise NothingToPrune("the draft removes nothing", "Remove something with an edit first.")
-    if chosen and masks:
-        raise OptionError(
-            "the draft removes whole units and single weights at once",
-            "Apply one kind, and then the other to its step.",
-        )
     sizes = {group.name: group.units for group in coupling.groups}
     recipe = {"criterion": "by hand", "edits": [dict(edit) for edit in edits]}
     if state.notes:

@@ -21,7 +21,7 @@ from onnxprune.train.stops import DELTA, TARGET
 from onnxprune.workspace.values import Step
 from onnxprune.workspace.workspace import Workspace
 
-__all__ = ["Fact", "Removal", "converged", "fact_of", "units_left"]
+__all__ = ["Fact", "Removal", "converged", "fact_of", "proof_words", "units_left"]
 
 Alive = Mapping[str, NDArray[np.bool_]]
 STILL = 0.2  # of the epochs: with the best one so far before the last one, a training has nothing more to give
@@ -44,13 +44,14 @@ class Removal:
 class Fact:
     """What the documents of a step tell. ``removal``: None without a plan. ``converged``: None without a training.
 
-    ``epochs``: of the training. ``stopped``: why it ended.
+    ``epochs``: of the training. ``stopped``: why it ended. ``proof``: what was proven of a removal, in words.
     """
 
     removal: Removal | None = None
     converged: bool | None = None
     epochs: int = 0
     stopped: str = ""
+    proof: str = ""
 
 
 def fact_of(workspace: Workspace, step: Step) -> Fact:
@@ -58,7 +59,7 @@ def fact_of(workspace: Workspace, step: Step) -> Fact:
     report = _read(workspace, workspace.steps.documents(step.number).get("report"))
     removal = None if step.plan is None else _removal(_read(workspace, step.plan), step)
     if "best_epoch" not in report:
-        return Fact(removal)
+        return Fact(removal, proof=proof_words(report))
     return Fact(removal, converged(report), int(report.get("epochs") or 0), str(report.get("stopped", "")))
 
 
@@ -73,6 +74,20 @@ def converged(report: Mapping[str, Any]) -> bool:
         return True
     epochs, best = int(report.get("epochs") or 0), report.get("best_epoch")
     return best is not None and epochs - int(best) >= max(STILL_EPOCHS, STILL * epochs)
+
+
+def proof_words(report: Mapping[str, Any]) -> str:
+    """What a step's report says of its proof; "" where nothing was proven."""
+    words = []
+    proof, zeroed = report.get("proof"), report.get("zeroed")
+    if proof and proof.get("ok"):
+        how = f"to {proof['error']:.1e}" if proof.get("error") else "exactly"
+        words.append(f"proven: masked and removed agree {how}")
+    if zeroed:
+        went = zeroed["named"] - zeroed["left"]
+        along = f", {went:,} went with their unit" if went else ""
+        words.append(f"{zeroed['left']:,} single weights are zero as planned{along}, all others are what they were")
+    return "; ".join(words)
 
 
 def units_left(

@@ -210,12 +210,6 @@ class TestDrafts:
             do(workspace, "edit", 1)
         assert len(workspace.drafts.entries(1)) == 1
 
-    def test_units_and_weights_do_not_mix(self, workspace: Workspace) -> None:
-        workspace.drafts.add(1, {"weight": "fc.weight", "remove": [0]})
-        workspace.drafts.add(1, {"group": "conv1", "remove": [0]})
-        with pytest.raises(OptionError, match=r"whole units and single weights at once"):
-            do(workspace, "edit", 1)
-
 
 def test_what_is_drafted_while_a_draft_is_applied_stays(workspace: Workspace) -> None:
     workspace.drafts.add(1, {"group": "conv1", "remove": [0]})
