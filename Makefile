@@ -5,8 +5,8 @@
 # make check   format, lint and types, changing nothing
 # make format  put the files in the form that `make check` asks for
 # make env-bench  .venvs/bench, for the scripts in benchmarks/
-# make bench-app, bench-coverage, bench-keep-share, bench-scaling, bench-big-model, bench-map-lap, bench-repair, bench-scan,
-#      bench-scale, bench-speed, bench-scoring, bench-training, bench-taylor, bench-workspace  the tables of docs/benchmarks.md
+# make bench-app, bench-mask, bench-coverage, bench-keep-share, bench-scaling, bench-big-model, bench-map-lap, bench-repair,
+#      bench-scan, bench-scale, bench-speed, bench-scoring, bench-training, bench-taylor, bench-workspace  the tables of docs/benchmarks.md
 # make clean   remove what building and testing leave; `make distclean` the environments too
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -19,7 +19,7 @@ BENCH_ARGS ?=
 CRASH_ARGS ?= --kills 200
 
 .PHONY: demo test test-browser test-crash check format browser env env-keras env-bench clean distclean
-.PHONY: bench-coverage bench-keep-share bench-scaling bench-big-model bench-map-lap bench-repair bench-scan bench-scale bench-speed bench-scoring bench-training bench-taylor bench-workspace bench-app
+.PHONY: bench-coverage bench-keep-share bench-scaling bench-big-model bench-map-lap bench-repair bench-scan bench-scale bench-speed bench-scoring bench-training bench-taylor bench-workspace bench-app bench-mask
 .DEFAULT_GOAL := test
 
 demo:
@@ -60,7 +60,7 @@ env-bench:
 	@$(ENV) bench
 
 # BENCH_ARGS="--quick --markdown", for example
-bench-coverage bench-keep-share bench-scaling bench-big-model bench-map-lap bench-repair bench-scan bench-scale bench-speed bench-scoring bench-training bench-taylor bench-workspace bench-app: bench-%: env-bench
+bench-coverage bench-keep-share bench-scaling bench-big-model bench-map-lap bench-repair bench-scan bench-scale bench-speed bench-scoring bench-training bench-taylor bench-workspace bench-app bench-mask: bench-%: env-bench
 	$(BENCH) -m benchmarks.$(subst -,_,$*) $(BENCH_ARGS)
 
 clean:

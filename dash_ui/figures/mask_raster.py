@@ -24,10 +24,11 @@ from PIL import Image
 from dash_ui.rows.mask import HAND, SINGLE, Codes, Floats
 from dash_ui.theme import Theme
 
-__all__ = ["SIZE", "Sample", "Window", "painted", "png", "sample"]
+__all__ = ["SIZE", "Sample", "Tile", "Window", "painted", "png", "sample", "tile"]
 
 SIZE = 800
 LARGEST = 1600  # pixels a side
+PIECE = 1 << 16  # cells reduced in one go
 STEPS = 101  # colours of values, below and above zero
 AUTO_LINE, AUTO_GROUND, HAND_DOT, HAND_GROUND, OUTLINE, NAN = range(2 * STEPS, 2 * STEPS + 6)
 SHARES = 2 * STEPS + 10  # the first of 8 colours of a share that is gone
@@ -74,51 +75,91 @@ class Sample:
         return self.high == self.wide == 1
 
 
-def sample(values: Floats, codes: Codes, window: Window, size: tuple[int, int] = (SIZE, SIZE)) -> Sample:
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """The values of a window, each that of the largest magnitude of ``high`` x ``wide`` cells."""
+
+    window: Window
+    high: int
+    wide: int
+    values: Floats
+
+
+def tile(values: Floats, window: Window, size: tuple[int, int] = (SIZE, SIZE)) -> Tile:
     """Cut a window out, and reduce it where it has more cells than ``size`` (height, width), SIZE at most."""
-    part = slice(*window.rows), slice(*window.columns)
-    cut, code = values[part], codes[part]
+    cut = values[slice(*window.rows), slice(*window.columns)]
     high, wide = (ceil(n / max(1, min(most, SIZE))) for n, most in zip(cut.shape, size, strict=True))
     if high == wide == 1:
-        hand = (code & (HAND | SINGLE)) != 0
-        return Sample(window, 1, 1, cut, (code != 0).astype(np.float32), hand.astype(np.float32))
+        return Tile(window, 1, 1, cut)
     turned = cut.strides[0] < cut.strides[1]
+    found = _largest(cut.T, wide, high).T if turned else _largest(cut, high, wide)
+    return Tile(window, high, wide, found)
+
+
+def _largest(cut: Floats, high: int, wide: int) -> Floats:
+    """A few rows of blocks at a time, so that what both passes look at stays near the processor."""
+    several = max(1, PIECE // max(1, cut.shape[1] * high)) * high
+    found = []
+    for start in range(0, cut.shape[0], several):
+        rows = cut[start : start + several]
+        low, top = _reduced(np.minimum, rows, high, wide), _reduced(np.maximum, rows, high, wide)
+        found.append(np.where(-low > top, low, top))
+    return np.concatenate(found)
+
+
+def sample(
+    values: Floats, codes: Codes, window: Window, size: tuple[int, int] = (SIZE, SIZE), kept: Tile | None = None
+) -> Sample:
+    """A window with what is gone there. ``kept``: its `tile`, where that is known already."""
+    found = kept or tile(values, window, size)
+    code, high, wide = codes[slice(*window.rows), slice(*window.columns)], found.high, found.wide
+    if high == wide == 1:
+        hand = (code & (HAND | SINGLE)) != 0
+        return Sample(window, 1, 1, found.values, (code != 0).astype(np.float32), hand.astype(np.float32))
+    turned = code.strides[0] < code.strides[1]
     if turned:
-        cut, code, high, wide = cut.T, code.T, wide, high
-    low, top = _reduced(np.minimum, cut, high, wide), _reduced(np.maximum, cut, high, wide)
+        code, high, wide = code.T, wide, high
     bits = _reduced(np.bitwise_or, code, high, wide)
     hand = ((bits & (HAND | SINGLE)) != 0).astype(np.float32)
-    found = [np.where(-low > top, low, top), _share(code, high, wide) if bits.any() else np.zeros_like(hand), hand]
+    gone = _share(code, high, wide) if bits.any() else np.zeros_like(hand)
     if turned:
-        found, high, wide = [one.T for one in found], wide, high
-    return Sample(window, high, wide, *found)
+        gone, hand = gone.T, hand.T
+    return Sample(window, found.high, found.wide, found.values, gone, hand)
 
 
 def _reduced(reduce: np.ufunc, values: NDArray[Any], high: int, wide: int) -> NDArray[Any]:
     """Rows first, whole rows at once, which is the fast way; what is left column by column."""
     if high > 1:
-        whole = values.shape[0] // high * high
-        down = reduce.reduce(values[:whole].reshape(whole // high, high, -1), axis=1)
-        if whole < values.shape[0]:
-            down = np.concatenate([down, reduce.reduce(values[whole:], axis=0)[None]])
+        many, across = values.shape[0] // high, values.shape[1]
+        down = reduce.reduce(values[: many * high].reshape(many, high, across), axis=1)
+        if many * high < values.shape[0]:
+            down = np.concatenate([down, reduce.reduce(values[many * high :], axis=0)[None]])
         values = down
-    if wide == 1:
-        return np.asarray(values)
-    return np.asarray(reduce.reduceat(values, np.arange(0, values.shape[1], wide), axis=1))
+    return _across(reduce, values, wide)
+
+
+def _across(reduce: np.ufunc, values: NDArray[Any], wide: int) -> NDArray[Any]:
+    """The first columns of all blocks, then all second ones, and so on: faster than block by block."""
+    found = values[:, ::wide].copy()
+    for k in range(1, wide):
+        more = values[:, k::wide]
+        here = found[:, : more.shape[1]]
+        reduce(here, more, out=here)
+    return found
 
 
 def _share(codes: Codes, high: int, wide: int) -> Floats:
     """Of the cells of each block, how many are gone."""
     taken = (codes != 0).view(np.uint8)
-    whole = codes.shape[0] // high * high
-    kind = np.uint8 if high < 256 else np.uint32
-    down = np.add.reduce(taken[:whole].reshape(whole // high, high, -1), axis=1, dtype=kind)
+    many, across = codes.shape[0] // high, codes.shape[1]
+    whole, kind = many * high, np.uint8 if high < 256 else np.uint32
+    down = np.add.reduce(taken[:whole].reshape(many, high, across), axis=1, dtype=kind)
     if whole < codes.shape[0]:
         down = np.concatenate([down, np.add.reduce(taken[whole:], axis=0, dtype=kind)[None]])
-    many = np.add.reduceat(down, np.arange(0, codes.shape[1], wide), axis=1, dtype=np.uint32)
+    found = _across(np.add, down.astype(np.uint32), wide)
     heights = np.diff(np.append(np.arange(0, codes.shape[0], high), codes.shape[0]))
     widths = np.diff(np.append(np.arange(0, codes.shape[1], wide), codes.shape[1]))
-    return np.asarray(many / (heights[:, None] * widths), np.float32)
+    return np.asarray(found / (heights[:, None] * widths), np.float32)
 
 
 def painted(found: Sample, scale: float, size: tuple[int, int] = (SIZE, SIZE)) -> Pixels:
@@ -158,28 +199,42 @@ def _gone(ground: Pixels, gone: Floats, hand: NDArray[np.bool_]) -> None:
 
 def _outline(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The border of a region, one pixel wide and inside of it; left out where the region is narrower than 5 pixels."""
-    inner = _shrunk(region, beyond=False)
-    far = ~_shrunk(inner, beyond=False)
-    for _ in range(2):
-        far = _shrunk(far, beyond=True)
-    return region & ~inner & ~far
-
-
-def _shrunk(region: NDArray[np.bool_], *, beyond: bool) -> NDArray[np.bool_]:
-    """Pixels whose eight neighbours are in the region as well. ``beyond``: whether those outside of the picture are."""
-    found, around = region.copy(), np.pad(region, 1, constant_values=beyond)
-    for y in range(3):
-        for x in range(3):
-            found &= around[y : y + region.shape[0], x : x + region.shape[1]]
+    found = np.zeros_like(region)
+    rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
+    if not rows.size:
+        return found
+    part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)  # beyond it nothing is by hand
+    own = region[part]
+    inner = _shrunk(own, 1)
+    near = _grown(_shrunk(inner, 1), 2)
+    found[part] = own & ~inner & near
     return found
 
 
-def png(pixels: Pixels, theme: Theme) -> str:
-    """As an address that a picture can be loaded from."""
+def _shrunk(region: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
+    """Pixels all of whose neighbours, diagonal ones too, are in the region; those outside of the picture are not."""
+    return ~_grown(~np.pad(region, by), by)[by:-by, by:-by]
+
+
+def _grown(region: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
+    """Pixels that have one of the region at most ``by`` rows and columns away."""
+    down = region.copy()
+    for k in range(1, by + 1):
+        down[k:] |= region[:-k]
+        down[:-k] |= region[k:]
+    found = down.copy()
+    for k in range(1, by + 1):
+        found[:, k:] |= down[:, :-k]
+        found[:, :-k] |= down[:, k:]
+    return found
+
+
+def png(pixels: Pixels, theme: Theme, *, plain: bool = False) -> str:
+    """As an address that a picture can be loaded from. ``plain``: not compressed, where that would gain little."""
     picture = Image.frombytes("P", (pixels.shape[1], pixels.shape[0]), np.ascontiguousarray(pixels).tobytes())
     picture.putpalette(_palette(theme))
     written = io.BytesIO()
-    picture.save(written, "PNG", compress_level=1)
+    picture.save(written, "PNG", compress_level=0 if plain else 1)
     return "data:image/png;base64," + base64.b64encode(written.getvalue()).decode()
 
 

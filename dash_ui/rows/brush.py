@@ -18,10 +18,11 @@ from onnxprune.errors import OptionError
 from onnxprune.masks import Matrix, Side
 from onnxprune.values import Ints
 
-__all__ = ["MOST_RANGES", "Area", "area_of", "ranges_of", "units_in", "whole_kernels"]
+__all__ = ["MOST_RANGES", "Area", "area_of", "fewest", "ranges_of", "units_in", "whole_kernels"]
 
 Mask = NDArray[np.bool_]
 MOST_RANGES = 200_000  # in one entry of a draft
+FEW = 2_000  # above, all of a brush is taken where that has fewer
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,13 +87,14 @@ def _lasso(x: NDArray[np.float64], y: NDArray[np.float64], shape: tuple[int, int
     left, right = max(ceil(x.min()), 0), min(floor(x.max()) + 1, shape[1])
     if top >= bottom or left >= right:
         return None
-    edges = np.zeros((bottom - top, right - left + 1), np.int32)
+    inside = np.zeros((bottom - top, right - left), np.bool_)
     x2, y2 = np.roll(x, -1), np.roll(y, -1)
     for row in range(top, bottom):
         crossed = (y <= row) != (y2 <= row)
         at = x[crossed] + (row - y[crossed]) * (x2 - x)[crossed] / (y2 - y)[crossed]
-        np.add.at(edges[row - top], np.clip(np.ceil(at).astype(np.int64) - left, 0, right - left), 1)
-    inside = np.cumsum(edges[:, :-1], axis=1) % 2 == 1
+        places = np.sort(np.clip(np.ceil(at).astype(np.int64) - left, 0, right - left)).tolist()
+        for start, stop in zip(places[::2], places[1::2], strict=True):  # closed lines are crossed in pairs
+            inside[row - top, start:stop] = True
     return Area(top, left, inside) if inside.any() else None
 
 
@@ -125,20 +127,50 @@ def units_in(matrix: Matrix, area: Area, *, columns: bool) -> dict[int, list[int
 
 def ranges_of(matrix: Matrix, area: Area) -> list[list[int]]:
     """Places among the stored numbers, as [start, stop) one after the other. Raises OptionError for too many."""
-    size = int(np.prod(matrix.shape, dtype=np.int64))
-    taken = np.zeros(size + 2, np.bool_)
-    inside = taken[1:-1]
-    seen = matrix.view(inside.reshape(matrix.shape))
-    if np.may_share_memory(seen, inside):
-        seen[area.rows, area.columns] = area.inside
-    else:  # kernels: the matrix is not a view of what is stored
-        row, column = np.nonzero(area.inside)
-        inside[matrix.row_place[area.rows][row] + matrix.column_place[area.columns][column]] = True
-    edges: Ints = np.flatnonzero(taken[1:] != taken[:-1])
-    if edges.size > 2 * MOST_RANGES:
+    return _listed(_pieces(matrix, area))
+
+
+def fewest(matrix: Matrix, area: Area, taken: Area) -> list[list[int]]:
+    """The `ranges_of` the cells of ``area`` that are ``taken``; of all where that makes far fewer pieces.
+
+    What is removed already may be removed again, and what is there be restored. Raises OptionError.
+    """
+    found = _pieces(matrix, taken)
+    if len(found) > FEW:
+        whole = _pieces(matrix, area)
+        found = whole if len(whole) < len(found) // 2 else found
+    return _listed(found)
+
+
+def _listed(pieces: Ints) -> list[list[int]]:
+    if len(pieces) > MOST_RANGES:
         raise OptionError(
-            f"the brush covers {edges.size // 2:,} separate pieces, at most {MOST_RANGES:,} fit one entry",
+            f"the brush covers {len(pieces):,} separate pieces, at most {MOST_RANGES:,} fit one entry",
             "Brush a smaller part, or snap to kernels.",
         )
-    found: list[list[int]] = edges.reshape(-1, 2).tolist()
+    found: list[list[int]] = pieces.tolist()
     return found
+
+
+def _pieces(matrix: Matrix, area: Area) -> Ints:
+    """(pieces, 2): where each begins and ends among the stored numbers, in their order."""
+    rows, columns, inside = matrix.row_place[area.rows], matrix.column_place[area.columns], area.inside
+    if not _together(columns) and _together(rows):
+        rows, columns, inside = columns, rows, inside.T
+    if _together(columns):
+        edges = np.zeros((inside.shape[0], inside.shape[1] + 1), np.bool_)
+        edges[:, :-1], edges[:, -1] = inside, inside[:, -1]
+        edges[:, 1:-1] ^= inside[:, :-1]
+        row, column = np.nonzero(edges)
+        found = (rows[row] + columns[0] + column).reshape(-1, 2)
+    else:  # kernels: neighbours in the matrix are no neighbours among the stored numbers
+        row, column = np.nonzero(inside)
+        places = rows[row] + columns[column]
+        found = np.stack([places, places + 1], axis=1)
+    found = found[np.argsort(found[:, 0])]
+    new = found[1:, 0] != found[:-1, 1]
+    return np.stack([found[np.append(True, new), 0], found[np.append(new, True), 1]], axis=1)
+
+
+def _together(places: Ints) -> bool:
+    return bool((np.diff(places) == 1).all())

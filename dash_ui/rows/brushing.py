@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from dash_ui.rows.brush import Area, area_of, ranges_of, units_in, whole_kernels
+from dash_ui.rows.brush import Area, area_of, fewest, units_in, whole_kernels
 from dash_ui.rows.mask import AUTO, HAND, SINGLE, ZERO, Mask
 from onnxprune import Coupling
 from onnxprune.errors import OptionError
 from onnxprune.masks import Matrix
+from onnxprune.workspace.drafting import between
 
 __all__ = ["SNAPS", "edit_for"]
 
@@ -76,7 +77,7 @@ def _weights(mask: Mask, verb: str, area: Area) -> dict[str, Any]:
     taken = area.inside & (((here & SINGLE) != 0) if verb == "restore" else (here == 0))
     if not taken.any():
         raise _nothing(here[area.inside], verb)
-    several = ranges_of(mask.layer.matrix, replace(area, inside=taken))
+    several = fewest(mask.layer.matrix, area, replace(area, inside=taken))
     if sum(stop - start for start, stop in several) <= len(several) * 2:  # a list of numbers is as short
         return {"weight": name, verb: [n for start, stop in several for n in range(start, stop)], "view": "mask"}
     return {"weight": name, verb: [], "ranges": several, "view": "mask"}
@@ -84,12 +85,17 @@ def _weights(mask: Mask, verb: str, area: Area) -> dict[str, Any]:
 
 def _by_magnitude(mask: Mask, verb: str, low: float, high: float | None) -> dict[str, Any]:
     name = _brushable(mask)
+    cells = np.asarray(mask.layer.values, order="K").ravel(order="K"), mask.codes.ravel(order="K")
+    inside = False
+    for start, found in between(cells[0], low, high):  # ends early: most ranges hold something at once
+        here = cells[1][start : start + found.size][found]
+        inside = inside or bool(here.size)
+        if ((here & SINGLE) != 0 if verb == "restore" else here == 0).any():
+            return {"weight": name, verb: [], "magnitude": [low, high], "view": "mask"}
+    if not inside:
+        raise _nothing(mask.codes[:0], verb)
     size = np.abs(mask.layer.values)
-    inside = (size >= low) & (size < (np.inf if high is None else high))
-    taken = inside & (((mask.codes & SINGLE) != 0) if verb == "restore" else (mask.codes == 0))
-    if not taken.any():
-        raise _nothing(mask.codes[inside], verb)
-    return {"weight": name, verb: [], "magnitude": [low, high], "view": "mask"}
+    raise _nothing(mask.codes[(size >= low) & (size < (np.inf if high is None else high))], verb)
 
 
 def _brushable(mask: Mask) -> str:

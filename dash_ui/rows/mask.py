@@ -8,12 +8,13 @@ by itself).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from dash_ui.desk import Desk, Kept
 from dash_ui.rows.draft import draft_of
@@ -26,10 +27,12 @@ from onnxprune.workspace.workspace import Workspace
 __all__ = [
     "AUTO", "BINS", "HAND", "SINGLE", "ZERO", "Change", "Counts", "Layer", "Mask", "changes", "choices", "codes",
     "counts", "first_weight", "group_of", "kept", "kept_draft", "layer_of", "magnitudes", "mask_of", "matrices_of",
+    "role_of",
 ]  # fmt: skip
 
 ZERO, AUTO, HAND, SINGLE = 1, 2, 4, 8
 BINS = 64  # of the histogram of |w|
+PIECE = 1 << 16  # cells looked at in one go, so few that they stay near the processor
 SAMPLED = 100_000  # values that the scale of colours looks at
 Codes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -42,6 +45,18 @@ class Layer:
     model_hash: str
     matrix: Matrix
     values: Floats
+    tiles: Kept = field(default_factory=lambda: Kept(12))  # what was reduced for pictures
+
+    @cached_property
+    def zeros(self) -> Codes:
+        """ZERO where the model of the step has a 0, and 0 elsewhere."""
+        found: Codes = (self.values == 0).view(np.uint8)
+        return found
+
+    @cached_property
+    def has_zeros(self) -> bool:
+        """Whether the model of the step has a 0 anywhere."""
+        return bool(self.zeros.any())
 
     @cached_property
     def scale(self) -> float:
@@ -64,16 +79,43 @@ class Layer:
     @cached_property
     def bins(self) -> Codes:
         """The number of the histogram's bin for every cell: BINS equal parts of 0 .. `largest`."""
-        size = np.abs(self.values)
-        size *= BINS / (self.largest or 1.0)
-        found: Codes = np.minimum(np.nan_to_num(size, copy=False, nan=0.0), BINS - 1).astype(np.uint8)
+        found = np.empty_like(self.values, np.uint8)
+        values, bins = (self._flat(cells) for cells in (self.values, found))
+        for start in range(0, values.size, PIECE):
+            size = np.abs(values[start : start + PIECE])
+            size *= BINS / (self.largest or 1.0)
+            np.minimum(np.nan_to_num(size, copy=False, nan=0.0), BINS - 1, out=size)
+            bins[start : start + PIECE] = size  # cuts the fraction off
         return found
+
+    def _flat(self, cells: NDArray[Any]) -> NDArray[Any]:
+        """As they lie in memory; not a copy."""
+        return (cells.T if self.values.flags.f_contiguous else cells).reshape(-1)
 
     @cached_property
     def many(self) -> NDArray[np.int64]:
         """How many cells each bin has."""
-        flat = self.bins.T if self.bins.flags.f_contiguous else self.bins
-        return np.bincount(flat.reshape(-1), minlength=BINS)
+        return self.lost(None)
+
+    def lost(self, codes: Codes | None) -> NDArray[np.int64]:
+        """How many cells of each bin have a code; all of them without ``codes``."""
+        flat = self._flat(self.bins)
+        if codes is None:
+            return _histogram(flat, None)
+        own = codes.T if self.values.flags.f_contiguous else codes
+        return _histogram(flat, np.ascontiguousarray(own).reshape(-1))
+
+
+def _histogram(bins: Codes, codes: Codes | None) -> NDArray[np.int64]:
+    """Pillow counts bytes where a mask is not 0, in one pass and without copies."""
+    if not bins.size:
+        return np.zeros(BINS, np.int64)
+    counted = _image(bins).histogram(None if codes is None else _image(codes))
+    return np.asarray(counted[:BINS], np.int64)
+
+
+def _image(cells: Codes) -> Image.Image:
+    return Image.frombuffer("L", (cells.size, 1), cells, "raw", "L", 0, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,11 +196,17 @@ def _ranked(found: Mapping[str, Matrix], names: Sequence[str], number: int | Non
 def _label(matrix: Matrix, coupling: Coupling, number: int | None) -> str:
     shape = " × ".join(map(str, matrix.shape)) or "1"
     role = ""
-    if number is not None and number in matrix.rows.group:
-        role = f" · makes {coupling.groups[number].name}"
-    elif number is not None and number in matrix.columns.group:
-        role = f" · reads {coupling.groups[number].name}"
+    for side in (matrix.rows, matrix.columns):
+        if number is not None and not role and number in side.group:
+            role = f" · {role_of(matrix, coupling, number, side)} {coupling.groups[number].name}"
     return f"{matrix.label} · {matrix.op} {shape}{role}"
+
+
+def role_of(matrix: Matrix, coupling: Coupling, number: int, side: Side) -> str:
+    """What the weight does with units of a group on this side: it "makes" or it "reads" them."""
+    axes = {part.axis for part in side.parts}
+    mine = (one for one in coupling.groups[number].weights if one.tensor == matrix.tensor and one.axis in axes)
+    return "reads" if any(member.consumes for member in mine) else "makes"
 
 
 def layer_of(desk: Desk, workspace: Workspace, step: Step, tensor: str) -> Layer | None:
@@ -202,15 +250,17 @@ def mask_of(desk: Desk, workspace: Workspace, step: Step, tensor: str) -> Mask |
 def codes(layer: Layer, coupling: Coupling, state: DraftState) -> Codes:
     """(rows, columns): what is gone, and why."""
     matrix = layer.matrix
-    found: Codes = (layer.values == 0).view(np.uint8)  # ZERO is 1
     rows, columns = _bits(matrix.rows, coupling, state), _bits(matrix.columns, coupling, state)
+    single = state.weights.get(matrix.name)
+    if not rows.any() and not columns.any() and single is None:
+        return layer.zeros
+    found = layer.zeros.copy(order="K")
     if rows.any():
         found |= rows[0][:, None] if len(rows) == 1 else rows[matrix.rows.block].T
     if columns.any():
         found |= columns[:1] if len(columns) == 1 else columns[matrix.columns.block]
-    single = state.weights.get(matrix.name)
     if single is not None:
-        found |= matrix.view(single).view(np.uint8) * np.uint8(SINGLE)
+        found |= matrix.view(single).view(np.uint8) << 3  # SINGLE is 8
     return found
 
 
@@ -268,7 +318,8 @@ def _sum(found: Any) -> Counts:
 def magnitudes(mask: Mask) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
     """Edges of the bins of |w|, how many weights are left in each, and how many are gone."""
     edges = np.linspace(0.0, mask.layer.largest or 1.0, BINS + 1)
-    lost = np.bincount(mask.layer.bins[mask.codes != 0], minlength=BINS)
+    plain = mask.codes is mask.layer.zeros and not mask.layer.has_zeros
+    lost = np.zeros(BINS, np.int64) if plain else mask.layer.lost(mask.codes)
     return edges, mask.layer.many - lost, lost
 
 

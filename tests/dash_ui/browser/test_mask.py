@@ -6,13 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 from playwright.sync_api import Page, expect
 
 from dash_ui.views.mask import VIEW
 from onnxprune.workspace.actions import ACTIONS
 from onnxprune.workspace.workspace import Workspace
-from tests.dash_ui.browser.conftest import Served, until
+from tests.dash_ui.browser.conftest import Served, Watched, until
 
 Open = Callable[..., Served]
 Shot = Callable[[str], None]
@@ -187,3 +189,99 @@ def test_after_a_step_that_removed_units_one_may_branch(page: Page, open_page: O
     page.locator("#mask-branch").click()
     expect(page.locator("#mask-weight")).to_contain_text("Conv 32 × 24 × 3 × 3")
     assert "step=1" in page.url
+
+
+def spoken(page: Page, *words: str) -> None:
+    """What a reader of the screen hears of the cell."""
+    for word in words:
+        expect(page.locator("#mask-live")).to_contain_text(word)
+
+
+def test_a_brush_by_keyboard(mask: Page, demo: Path, shot: Shot) -> None:
+    mask.locator("#mask-frame").focus()
+    mask.keyboard.press("Control+Home")
+    spoken(mask, "output 0, ky 0, input 0, kx 0", "value ", "stays")
+    for key in ("ArrowDown", "ArrowRight", "ArrowRight"):
+        mask.keyboard.press(key)
+    spoken(mask, "output 0, ky 1, input 0, kx 2")
+    mask.keyboard.press("Enter")
+    expect(mask.locator("#mask-said")).to_have_text(f"remove 1 weight of {CONV}.")
+    pruned(mask, 1)
+    assert entries(demo)[-1]["remove"] == [5]
+    for key in ("ArrowLeft", "ArrowRight"):
+        mask.keyboard.press(key)
+    spoken(mask, "kx 2", "goes by hand")
+    for key in ("Shift+ArrowDown", "Shift+ArrowRight"):
+        mask.keyboard.press(key)
+    spoken(mask, "2 × 2 cells marked.")
+    shot("mask-keys")
+    mask.keyboard.press("Space")
+    pruned(mask, 4)
+    mask.keyboard.press("Escape")
+    spoken(mask, "output 0, ky 2, input 1, kx 0", "goes by hand")
+    choose(mask, "verb", "Restore")
+    mask.locator("#mask-frame").focus()
+    mask.keyboard.press("Enter")
+    pruned(mask, 3)
+
+
+@pytest.mark.thorough
+def test_units_and_zoom_by_keyboard(mask: Page, demo: Path) -> None:
+    range_ = "document.querySelector('#mask-graph .js-plotly-plot').layout.xaxis.range"
+    choose(mask, "snap", "units")
+    mask.locator("#mask-frame").focus()
+    mask.keyboard.press("Control+End")
+    spoken(mask, "output 31, ky 2, input 23, kx 2")
+    for key in ("Home", "ArrowUp"):
+        mask.keyboard.press(key)
+    spoken(mask, "output 30, ky 2, input 0, kx 0")  # arrows go over whole kernels
+    mask.keyboard.press("Enter")
+    expect(mask.locator("#mask-said")).to_contain_text("Removing filter 30 of conv2 also removes")
+    assert entries(demo)[-1] == {"group": "conv2", "remove": [30], "view": "mask"}
+    choose(mask, "snap", "weights")
+    mask.locator("#mask-frame").focus()
+    mask.keyboard.press("+")
+    until(mask, f"{range_}[1] - {range_}[0] < 40")
+    mask.keyboard.press("End")
+    until(mask, f"{range_}[1] === 71.5")  # the picture goes along
+    spoken(mask, "input 23, kx 2")
+    mask.keyboard.press("PageUp")
+    spoken(mask, "output 26")
+    mask.keyboard.press("Shift+Space")
+    expect(mask.locator("#mask-said")).to_contain_text("Removing filter 26 of conv2 also removes")
+    mask.keyboard.press("0")
+    until(mask, f"{range_}[0] === -0.5")
+    mask.keyboard.press("Control+Space")
+    expect(mask.locator("#mask-said")).to_contain_text("Removing filter 23 of conv1 also removes")
+    assert entries(demo)[-1] == {"group": "conv1", "remove": [23], "view": "mask"}
+
+
+@pytest.mark.thorough
+def test_the_mask_follows_what_is_selected_and_the_theme(mask: Page, watched: Watched) -> None:
+    drag(mask, (200, 8), (300, 11))  # begins beside the picture: nothing
+    assert mask.locator("#mask-said").text_content() == ""
+    before = mask.locator("#mask-graph image").get_attribute("href")
+    mask.locator("#top-theme").click()
+    expect(mask.locator("#mask-graph image")).not_to_have_attribute("href", before or "")
+    mask.evaluate("onnxprune.select({ group: 'conv3' })")
+    expect(mask.locator("#mask-weight")).to_contain_text("conv3.weight")
+    expect(mask.locator(".mask-counts tbody tr").nth(1)).to_contain_text("with conv3")
+    watched.allowed.append("500")
+    mask.route("**/_mask", lambda route: route.fulfill(status=500))
+    mask.mouse.click(*place(mask, 5, 5))
+    expect(mask.locator("#toasts")).to_contain_text("The server does not answer.")
+    mask.unroute("**/_mask")
+    mask.mouse.click(*place(mask, 5, 5))
+    expect(mask.locator("#mask-said")).to_have_text("remove 1 weight of conv3.weight.")
+
+
+@pytest.mark.thorough
+def test_a_model_without_weights_says_so(page: Page, open_page: Open, tmp_path: Path, shot: Shot) -> None:
+    given, made = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "bare", [given], [made])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "bare.onnx")
+    open_page(tmp_path, "?step=1&tab=inspect:mask", views=[VIEW])
+    expect(page.locator("#mask-empty")).to_contain_text("This model has no weights to show.")
+    expect(page.locator("#mask-frame")).to_be_hidden()
+    shot("mask-none")
