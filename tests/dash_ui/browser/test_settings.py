@@ -113,7 +113,10 @@ def test_every_control_is_reached_by_keyboard(page: Page, open_page: Open, small
 
 
 @pytest.mark.thorough
-def test_a_step_is_repaired_and_its_layers_are_timed(page: Page, open_page: Open, demo: Path, shot: Shot) -> None:
+def test_a_step_is_repaired_and_its_layers_are_timed(
+    page: Page, open_page: Open, demo: Path, shot: Shot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ONNXPRUNE_CACHE", str(tmp_path / "cache"))
     with Workspace.open(demo) as workspace:
         ACTIONS["prune"](workspace, 1, {"ratio": 0.5}, lambda *_: None, lambda: False)
     open_page(demo, "?step=2")
