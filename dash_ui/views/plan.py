@@ -131,7 +131,6 @@ def _register_show(app: Dash, desk: Desk) -> None:
         Output("plan-word-score", "children"),
         Output(DRAFT, "data", allow_duplicate=True),
         Output(KNOWN, "data", allow_duplicate=True),
-        Output(ids.ESTIMATE, "data", allow_duplicate=True),
         Input(ids.SELECTION, "data"),
         Input(CRITERION, "value"),
         Input(SCALE, "value"),
@@ -147,7 +146,7 @@ def _register_show(app: Dash, desk: Desk) -> None:
         theme: str | None, _: Any, before: Stored | None,
     ) -> Any:  # fmt: skip
         """The draft comes with the units: a second question would cost as much again as the first one."""
-        same = [no_update] * 10
+        same = [no_update] * 9
         if criterion is None or scale is None:
             return same
         with desk.workspace() as workspace:
@@ -167,7 +166,8 @@ def _register_show(app: Dash, desk: Desk) -> None:
         whole = radar(dict.fromkeys(words.values(), 1.0), look).update_layout(meta=list(words))
         shown = {name: found[name] for name in SHOWN_BY}
         said = _missing(units, step), _size_words(units), words.get("score", "score")
-        return found, shown, figure, whole, *said, drafted, _known(drafted), left
+        set_props(ids.ESTIMATE, {"data": left})  # no output: a page without models has it, and no units
+        return found, shown, figure, whole, *said, drafted, _known(drafted)
 
 
 def radar_words(units: Units) -> dict[str, str]:

@@ -196,8 +196,9 @@ def _acts(app: Dash, desk: Desk) -> None:
         State(SHOWN, "data"),
         prevent_initial_call=True,
     )
-    def describe(_: Any, name: str | None, note: str | None, was: dict[str, Any] | None) -> Any:
+    def describe(*given: Any) -> Any:
         """The fields are filled together with ``was``, so that a change is one of the step that is shown."""
+        *_, name, note, was = given
         now = {"name": (name or "").strip(), "note": (note or "").strip()}
         if was is None or now == {key: was[key] for key in now}:
             raise PreventUpdate
