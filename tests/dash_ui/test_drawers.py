@@ -84,7 +84,7 @@ class TestJobs:
         assert news([job.number], [done], 7)[1] is None
         failed = replace(job, state="failed", error="no data", hint="Bring some.")
         message, step = news([job.number], [failed], 1)
-        assert message == {"kind": "error", "text": "Prune step 1: failed. no data", "hint": "Bring some."}
+        assert message == {"kind": "error", "text": "Prune step 1 failed: no data", "hint": "Bring some."}
         assert step is None
         quiet = replace(done, priority=0)
         assert news([job.number], [quiet], 1) == (None, None)
