@@ -29,7 +29,6 @@ __all__ = [
     "SIGNED",
     "choice",
     "column",
-    "csv_button",
     "frame",
     "panel",
     "plot",
@@ -89,11 +88,6 @@ def choice(name: str, label: str, options: Mapping[str, str], value: str) -> htm
     return html.Div(found, className="stat-choice", role="radiogroup", **{"aria-label": label})
 
 
-def csv_button(name: str, title: str, text: str = "CSV") -> html.Button:
-    """A button that writes a table to a file."""
-    return html.Button(text, id=name, className="stat-csv plain", title=title, **{"aria-label": title})
-
-
 def column(field: str, title: str, written: str | None = None, **more: Any) -> dict[str, Any]:
     """A column of a table. ``written``: a function of the browser that writes its numbers."""
     found: dict[str, Any] = {"field": field, "headerName": title, **more}
@@ -105,12 +99,11 @@ def column(field: str, title: str, written: str | None = None, **more: Any) -> d
     return found
 
 
-def table(name: str, columns: Sequence[Mapping[str, Any]], *, file: str, height: str = "260px", **options: Any) -> Any:
-    """A table that sorts, filters, and writes itself to ``file``.csv."""
+def table(name: str, columns: Sequence[Mapping[str, Any]], *, height: str = "260px", **options: Any) -> Any:
+    """A table that sorts and filters; `dash_ui.parts.csv_button` writes it to a file."""
     return dash_ag_grid.AgGrid(
         id=name, columnDefs=list(columns), rowData=[], className="stat-table", style={"height": height},
         defaultColDef={"sortable": True, "resizable": True, "minWidth": 72, "flex": 1},
-        csvExportParams={"fileName": f"{file}.csv"},
         dashGridOptions={
             "rowHeight": 26, "headerHeight": 28, "animateRows": False, "suppressCellFocus": False,
             "tooltipShowDelay": 300, "enableCellTextSelection": True, **options,

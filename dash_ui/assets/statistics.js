@@ -101,8 +101,5 @@
       const [label, taken] = [point.y, point.x].map((name) => shown.indices[shown.labels.indexOf(String(name))]);
       return label === undefined || taken === undefined ? window.dash_clientside.no_update : [label, taken];
     },
-    csv: function (clicks) {
-      return Boolean(clicks);
-    },
   };
 })();

@@ -96,12 +96,11 @@ def tools() -> Component:
         ],
         className="architecture-set",
     )  # fmt: skip
-    save = html.Button("SVG", id="architecture-save", className="plain small", title="Save the drawing as a picture")
     return html.Div(
         [
             colour,
             html.Div(id="architecture-row", children=_walk(), className="architecture-row"),
-            html.Div([*sizes, save], className="architecture-set end", role="group", **{"aria-label": "Size"}),
+            html.Div(sizes, className="architecture-set end", role="group", **{"aria-label": "Size"}),
         ],
         className="architecture-tools",
     )
@@ -361,4 +360,7 @@ def measured(desk: Desk, step: int, metric: str, data: str | None) -> Job | None
     return job
 
 
-VIEW = View("architecture", "Architecture", "model", layout, register, order=0, tools=tools)
+VIEW = View(
+    "architecture", "Architecture", "model", layout, register, order=0, tools=tools,
+    whole=("architecture-save", "the whole drawing"),
+)  # fmt: skip

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dash import ClientsideFunction, Dash, Input, Output, State, dcc, html, no_update
+from dash import Dash, Input, Output, State, dcc, html, no_update
 
 from dash_ui import ids
 from dash_ui.desk import Desk
 from dash_ui.figures.classes import change_figure, curves_figure
+from dash_ui.parts import csv_button
 from dash_ui.rows.classes import AVERAGES, METRICS, change_rows, curves_of, first_choice, mean_rows, why_no_curves
 from dash_ui.rows.confusion import class_options
 from dash_ui.rows.statistics import standing
@@ -19,7 +20,6 @@ from dash_ui.statistics import (
     SHARE,
     choice,
     column,
-    csv_button,
     frame,
     panel,
     plot,
@@ -63,8 +63,8 @@ def layout() -> html.Div:
             [plot(f"{NAME}-change", "The classes that changed most, before and after")],
             tools=[choice(f"{NAME}-metric", "Metric of the changes", SHORT, "recall")], kind="stat-tall",
         ),
-        panel("All classes", [table(f"{NAME}-table", columns, file="classes", height="340px")], tools=[
-            csv_button(f"{NAME}-csv", "Download the classes as CSV"),
+        panel("All classes", [table(f"{NAME}-table", columns, height="340px")], tools=[
+            csv_button(f"{NAME}-csv", "Download the classes as CSV", table=f"{NAME}-table", file=NAME),
         ], kind="stat-wide"),
     ]  # fmt: skip
     return frame(NAME, [], body)
@@ -73,12 +73,6 @@ def layout() -> html.Div:
 def register_view(app: Dash, desk: Desk) -> None:
     """The table and the changes follow the two steps, the curves also the chosen classes."""
     register(app, desk, NAME)
-    app.clientside_callback(
-        ClientsideFunction("statistics", "csv"),
-        Output(f"{NAME}-table", "exportDataAsCsv"),
-        Input(f"{NAME}-csv", "n_clicks"),
-        prevent_initial_call=True,
-    )
 
     @app.callback(
         Output(f"{NAME}-state", "children"),

@@ -11,7 +11,7 @@ from dash.development.base_component import Component
 from dash_ui import ids
 from dash_ui.desk import Desk
 from dash_ui.figures.confusion import cell_figure, confusion_figure
-from dash_ui.parts import graph
+from dash_ui.parts import csv_button, graph
 from dash_ui.rows.confusion import Matrix, class_options, instances_in, matrix_of, pair_rows
 from dash_ui.rows.statistics import Focus, standing
 from dash_ui.statistics import (
@@ -20,7 +20,6 @@ from dash_ui.statistics import (
     SIGNED,
     choice,
     column,
-    csv_button,
     frame,
     panel,
     plot,
@@ -89,15 +88,21 @@ def layout() -> html.Div:
                     plot(f"{NAME}-line", "The chosen cell over the steps of the path"),
                 ], kind="stat-short"),
                 panel("Instances in the cell", [
-                    table(f"{NAME}-instances", instances, file="instances", height="200px"),
-                ], tools=[csv_button(f"{NAME}-instances-csv", "Download the instances as CSV")]),
+                    table(f"{NAME}-instances", instances, height="200px"),
+                ], tools=[
+                    csv_button(f"{NAME}-instances-csv", "Download the instances as CSV",
+                               table=f"{NAME}-instances", file="instances"),
+                ]),
             ],
             id=f"{NAME}-detail", hidden=True,
         ),
         panel("Most confused classes", [
             html.P(id=f"{NAME}-pairs-note", className="stat-note"),
-            table(f"{NAME}-pairs", pairs, file="confusions"),
-        ], tools=[csv_button(f"{NAME}-pairs-csv", "Download the confused classes as CSV")]),
+            table(f"{NAME}-pairs", pairs),
+        ], tools=[
+            csv_button(f"{NAME}-pairs-csv", "Download the confused classes as CSV",
+                       table=f"{NAME}-pairs", file="confusions"),
+        ]),
     ]  # fmt: skip
     return frame(NAME, tools, body)
 
@@ -112,13 +117,6 @@ def register_view(app: Dash, desk: Desk) -> None:
         State(f"{NAME}-shown", "data"),
         prevent_initial_call=True,
     )
-    for grid in ("pairs", "instances"):
-        app.clientside_callback(
-            ClientsideFunction("statistics", "csv"),
-            Output(f"{NAME}-{grid}", "exportDataAsCsv"),
-            Input(f"{NAME}-{grid}-csv", "n_clicks"),
-            prevent_initial_call=True,
-        )
 
     @app.callback(
         Output(f"{NAME}-state", "children"),

@@ -11,7 +11,7 @@ from dash.development.base_component import Component
 from dash_ui import ids, parts
 from dash_ui.desk import Desk
 from dash_ui.figures.mask import histogram, mask_figure, view_key
-from dash_ui.parts import graph
+from dash_ui.parts import csv_button, graph
 from dash_ui.rows.brushing import edit_for
 from dash_ui.rows.cell import cell_words, zero_since
 from dash_ui.rows.mask import (
@@ -276,12 +276,18 @@ def _register_facts(app: Dash, desk: Desk) -> None:
 def _table(many: tuple[Counts, Counts | None, Counts], group: str | None) -> Component:
     named = [("this weight", many[0]), (f"with {group}", many[1]), ("model", many[2])]
     rows = [
-        html.Tr([html.Th(name, scope="row", title=name), html.Td(f"{one.gone:,}"), html.Td(f"{one.left:,}"),
-                 html.Td(f"{one.gone / max(one.of, 1):.1%}")])
+        html.Tr([html.Th(name, scope="row", title=name), _number(one.gone, ","), _number(one.left, ","),
+                 _number(one.gone / max(one.of, 1), ".1%")])
         for name, one in named if one is not None
     ]  # fmt: skip
-    head = html.Thead(html.Tr([html.Th(word) for word in ("", "pruned", "non-zero", "share")]))
-    return html.Table([head, html.Tbody(rows)], className="mask-counts")
+    save = csv_button(f"{NAME}-csv", "Download these counts as CSV", table=f"{NAME}-counts", file="mask-counts")
+    head = html.Tr([html.Th(save, **{"data-csv": "of"}), *(html.Th(word) for word in ("pruned", "non-zero", "share"))])
+    return html.Table([html.Thead(head), html.Tbody(rows)], className="mask-counts")
+
+
+def _number(value: float, how: str) -> html.Td:
+    """A cell; a file of the table has its number as it is."""
+    return html.Td(format(value, how), **{"data-value": str(value)})
 
 
 def _notes(

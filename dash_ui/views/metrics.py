@@ -10,9 +10,10 @@ from dash_ui import ids
 from dash_ui.desk import Desk
 from dash_ui.figures.metrics import metrics_figure
 from dash_ui.figures.steps import label_of
+from dash_ui.parts import csv_button
 from dash_ui.rows.metrics import comparison_rows, first_metrics
 from dash_ui.rows.statistics import metric_rows, quality_names, standing
-from dash_ui.statistics import column, csv_button, frame, panel, plot, register, shown, table, told
+from dash_ui.statistics import column, frame, panel, plot, register, shown, table, told
 from dash_ui.theme import theme_of
 from dash_ui.views import View
 
@@ -34,8 +35,8 @@ def layout() -> html.Div:
     ]  # fmt: skip
     body = [
         html.Div(id=f"{NAME}-why"),
-        panel("Selected step", [table(f"{NAME}-table", columns, file="metrics", height="280px")], tools=[
-            csv_button(f"{NAME}-csv", "Download the metrics as CSV"),
+        panel("Selected step", [table(f"{NAME}-table", columns, height="280px")], tools=[
+            csv_button(f"{NAME}-csv", "Download the metrics as CSV", table=f"{NAME}-table", file=NAME),
         ]),
         panel("Over the path", [
             html.Div(dcc.Dropdown(id=f"{NAME}-chosen", multi=True, className="stat-classes"), className="stat-bar"),
@@ -48,12 +49,6 @@ def layout() -> html.Div:
 def register_view(app: Dash, desk: Desk) -> None:
     """The table follows the two steps, the lines the path."""
     register(app, desk, NAME)
-    app.clientside_callback(
-        ClientsideFunction("statistics", "csv"),
-        Output(f"{NAME}-table", "exportDataAsCsv"),
-        Input(f"{NAME}-csv", "n_clicks"),
-        prevent_initial_call=True,
-    )
     app.clientside_callback(
         ClientsideFunction("statistics", "compare"),
         Output(ids.SELECTION, "data", allow_duplicate=True),

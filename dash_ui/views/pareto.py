@@ -10,8 +10,9 @@ from dash_ui import ids
 from dash_ui.desk import Desk
 from dash_ui.figures.pareto import pareto_figure
 from dash_ui.figures.steps import basis_of, label_of
+from dash_ui.parts import csv_button
 from dash_ui.rows.statistics import quality_names
-from dash_ui.statistics import csv_button, frame, panel, plot, register
+from dash_ui.statistics import frame, panel, plot, register
 from dash_ui.theme import theme_of
 from dash_ui.views import View
 from onnxprune.evaluate import kind_of

@@ -399,4 +399,4 @@ def _job(job: Job) -> html.Span:
     return html.Span([f"{what}: {job.stage} ", bar, f" {job.done:,} of {job.total:,}"])
 
 
-VIEW = View("plan", "Plan", "model", layout, register, order=10, tools=tools)
+VIEW = View("plan", "Plan", "model", layout, register, order=10, tools=tools, whole=("plan-save", "all that goes"))

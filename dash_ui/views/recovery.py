@@ -12,8 +12,9 @@ from dash_ui.figures.cost import cost_figure, moves_figure, sizes_figure
 from dash_ui.figures.loss import loss_figure
 from dash_ui.figures.recovery import recovery_figure
 from dash_ui.figures.steps import label_of
+from dash_ui.parts import csv_button
 from dash_ui.rows.statistics import keep_of, metric_rows, quality_names
-from dash_ui.statistics import choice, csv_button, frame, panel, plot, register, shown
+from dash_ui.statistics import choice, frame, panel, plot, register, shown
 from dash_ui.theme import theme_of
 from dash_ui.views import View
 from onnxprune.workspace.paths import epoch_rows, loss_rows, main_metric, path_rows, to_csv

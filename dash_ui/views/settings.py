@@ -12,6 +12,7 @@ from dash.development.base_component import Component
 
 from dash_ui import ids
 from dash_ui.desk import Desk
+from dash_ui.parts import csv_button
 from dash_ui.rows.effect import Effect, effect_of, group_rows
 from dash_ui.rows.fields import ACTIONS, Field, fields_of
 from dash_ui.rows.form import options_of_form
@@ -133,6 +134,9 @@ def _groups() -> list[Component]:
             html.Button("Set", id="settings-set", className="small"),
             html.Button(LOCKED, id="settings-lock", className="small"),
             html.Button("Clear", id="settings-clear", className="small"),
+            csv_button(
+                "settings-groups-csv", "Download the table of groups as CSV", table="settings-groups", file="groups"
+            ),
         ],
         className="settings-many",
     )  # fmt: skip

@@ -150,7 +150,10 @@ def test_metrics_side_by_side(workspace: Workspace) -> None:
     assert (rows["macs"]["basis"], rows["accuracy"]["basis"], rows["parameters"]["basis"]) == (
         "estimated", "measured", "counted",
     )  # fmt: skip
-    assert comparison_rows(workspace.steps.get(1), None)[0]["before"] == ""
+    after, before = (workspace.steps.get(number).metrics["loss"] for number in (3, 2))
+    assert rows["loss"]["exact"] == {"after": after, "before": before, "change": after - before}  # for a file
+    first = comparison_rows(workspace.steps.get(1), None)[0]
+    assert (first["before"], first["exact"]["before"]) == ("", None)
     assert first_metrics(["mse", "mae", "r2"]) == ["r2", "mae"]
     assert basis_of("latency") == "measured"
 

@@ -225,6 +225,7 @@ def test_the_plan_is_saved_as_a_picture(plan: Page) -> None:
     plan.locator('[data-preset="10%"]').click()
     expect(plan.locator("#plan-said")).to_contain_text("17 of 168")
     with plan.expect_download() as download:
+        plan.locator("#panel-plan .picture > summary").click()
         plan.locator("#plan-save").click()
     text = Path(download.value.path()).read_text(encoding="utf-8")
     assert download.value.suggested_filename == "plan-1.svg"
