@@ -8,7 +8,7 @@ from typing import Any
 from dash import dcc, html
 from dash.development.base_component import Component
 
-from dash_ui.parts import empty
+from dash_ui.parts import csv_button, empty
 from dash_ui.rows.instances import Chosen, Effect, Portrait, Source, guess
 from dash_ui.rows.maps import Side, Sides
 from dash_ui.statistics import choice
@@ -200,35 +200,39 @@ def effect_table(found: Effect, notes: Sequence[str] = ()) -> list[Component]:
         shown = [word for word in COLUMNS if word == "draft" or any(row[word] is not None for row in found.rows)]
         size = len(found.rows) + found.more
         first = f"{len(found.rows)} of {size:,}" if found.more else "class"
-        head = [html.Th(first if found.probable else "", scope="col")]
+        named = {"data-csv": "class" if found.probable else "output"}
+        head = [html.Th(first if found.probable else "", scope="col", **named)]
         head += [html.Th(COLUMNS[word], scope="col") for word in shown]
         parts: list[Component] = [
             html.Table(
                 [html.Thead(html.Tr(head)), html.Tbody([_row(row, shown, found) for row in found.rows])],
                 className="maps-table",
-            )
+            ),
         ]
     else:
         parts = [html.P("What comes out is no single vector; how far it moves:", className="maps-quiet")]
     parts.append(html.P(" ".join(said_of(found)), className="maps-line", title=MOVED))
     parts += [html.P(note, className="maps-note") for note in notes]
+    if found.rows:
+        parts.append(csv_button(f"{NAME}-csv", "Download what comes out as CSV", table=f"{NAME}-effect", file="output"))
     return parts
 
 
 def _row(row: Mapping[str, Any], shown: Sequence[str], found: Effect) -> html.Tr:
     name = [html.B(row["name"]), html.Span(", the label", className="unseen")] if row["label"] else row["name"]
     cells = [html.Td(**_cell(row[word], word, probable=found.probable)) for word in shown]
-    return html.Tr(
-        [html.Th(name, scope="row", title=f"{row['name']}, the label" if row["label"] else str(row["name"])), *cells]
-    )
+    title = f"{row['name']}, the label" if row["label"] else str(row["name"])
+    return html.Tr([html.Th(name, scope="row", title=title, **{"data-value": str(row["name"])}), *cells])
 
 
 def _cell(value: float | None, word: str, *, probable: bool) -> dict[str, Any]:
     if value is None:
-        return {"children": "·"}
+        return {"children": "·", "data-value": ""}
+    exact = {"data-value": str(value)}  # for a file of the table
     if not probable:
-        return {"children": f"{value:.4g}"}
-    return {"children": f"{value:.1%}", "className": f"maps-share maps-{word}", "style": {"--share": f"{value:.4f}"}}
+        return {"children": f"{value:.4g}", **exact}
+    look = {"className": f"maps-share maps-{word}", "style": {"--share": f"{value:.4f}"}}
+    return {"children": f"{value:.1%}", **look, **exact}
 
 
 def said_of(found: Effect) -> list[str]:

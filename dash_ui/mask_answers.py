@@ -115,7 +115,7 @@ def _facts(desk: Desk, workspace: Workspace, step: Step, mask: Mask, ask: Ask) -
     words, back = _notes(desk, workspace, step, mask, before)
     return {
         "counts": [
-            None if one is None else [word, f"{one.gone:,}", f"{one.left:,}", f"{one.gone / max(one.of, 1):.1%}"]
+            one and {"of": word, "gone": one.gone, "left": one.left, "share": one.gone / max(one.of, 1)}
             for word, one in named
         ],
         "histogram": histogram_drawing(*magnitudes(mask), theme_of(ask.get("theme"))), "note": " ".join(words),

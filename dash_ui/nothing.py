@@ -18,7 +18,7 @@ def nothing(workspace: Workspace, revisions: dict[str, str], drawers: Sequence[V
     """It turns into the page by itself when a model appears in the folder."""
     listed = workspace.files.listed()
     broken = [
-        html.Li([html.Code(entry.path), html.Span(entry.problem.splitlines()[0])]) for entry in listed if entry.problem
+        html.Li([html.Code(entry.path), html.Span(top.why_not(workspace, entry))]) for entry in listed if entry.problem
     ]
     parts = [
         html.H1("There is no model in this folder yet"),

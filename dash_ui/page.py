@@ -8,7 +8,7 @@ first view of an area is there from the beginning, another one is made when its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
@@ -23,6 +23,8 @@ __all__ = ["DRAWER", "FOLDS", "MODEL", "TABBED", "drawer", "overlays", "page", "
 
 MODEL, DRAWER = "model", "drawer"
 TABBED = {"history": "History", "statistics": "Statistics", "inspect": "Inspect"}
+LISTS = ("guidance", "jobs")  # drawers with something to show to others; the rest are forms
+PICTURES = {"svg": "sharp", "png": "pixels"}
 FOLDS = "inspect"  # the area of which only the tabs are seen until one is opened; nothing of it is made before
 ROW = 10  # orders that share a row
 
@@ -119,7 +121,7 @@ def _model(views: Sequence[View]) -> html.Div:
             if cells:
                 cells.append(_splitter(f"cell-{view.name}", f"Width of {view.title}", vertical=True))
             title = html.H2(view.title, className="title")
-            cells.append(_panel(view.name, view.title, title, [_slot(view, shown=True)], tools=view.tools))
+            cells.append(_panel(view.name, view.title, title, [_slot(view, shown=True)], view))
         if rows:
             rows.append(_splitter(f"row-{number}", "Height of the row above", vertical=False))
         rows.append(html.Div(cells, className="model-row", **{"data-row": str(number)}))
@@ -131,12 +133,12 @@ def _panel(
     title: str,
     head: Component,
     body: Sequence[Component],
+    view: View | None = None,
     *,
     hidden: bool = False,
     folds: bool = False,
-    tools: Callable[[], Component] | None = None,
 ) -> html.Section:
-    """A frame with a head, which a double click or its button makes as large as the page."""
+    """A frame with a head, which a double click or its button makes as large as the page. ``view``: its only one."""
     fold = html.Button(
         html.Span(className="icon icon-fold"), className="ghost fold", title=f"Open or fold {title}",
         **{"aria-label": f"Open or fold {title}", "data-area": name},
@@ -145,16 +147,39 @@ def _panel(
         html.Span(className="icon icon-maximise"), className="ghost maximise", title="Maximise (m)",
         **{"aria-label": f"Maximise {title}", "data-panel": name},
     )  # fmt: skip
-    between = [] if tools is None else [html.Div(tools(), className="panel-tools")]
+    between = [html.Div(view.tools(), className="panel-tools")] if view and view.tools else []
     between += [fold] if folds else []
+    picture = _picture(title, view.whole if view else None)
     return html.Section(
-        [html.Header([head, *between, maximise], className="panel-head"), html.Div(list(body), className="panel-body")],
+        [
+            html.Header([head, *between, picture, maximise], className="panel-head"),
+            html.Div(list(body), className="panel-body"),
+        ],
         className=f"panel panel-{name}",
         id=f"panel-{name}",
         hidden=hidden,
         tabIndex=-1,
         **{"aria-label": title, "data-panel": name},
     )
+
+
+def _picture(title: str, whole: tuple[str, str] | None = None) -> html.Details:
+    """Saves what is seen of a view; ``assets/pictures.js`` hears of the choice. ``whole``: as of a `View`."""
+    name = f"Save {title} as picture"
+    choices = [
+        html.Button(
+            [html.Span(kind.upper()), html.Span(f"what is seen, {words}", className="hint")], className="ghost",
+            **{"data-picture": kind, "aria-label": f"{name}: {kind.upper()}"},
+        )
+        for kind, words in PICTURES.items()
+    ]  # fmt: skip
+    if whole is not None:
+        text = [html.Span("SVG"), html.Span(f"{whole[1]}, for print", className="hint")]
+        choices.append(html.Button(text, id=whole[0], className="ghost", **{"aria-label": f"Save {whole[1]} as SVG"}))
+    summary = html.Summary(
+        html.Span(className="icon icon-picture"), className="ghost", title="Save as picture", **{"aria-label": name}
+    )
+    return html.Details([summary, html.Div(choices, className="menu-body")], className="menu picture")
 
 
 def _slot(view: View, *, shown: bool) -> html.Div:
@@ -174,9 +199,10 @@ def drawer(view: View) -> html.Aside:
     close = html.Button(
         "×", className="ghost close-drawer", title="Close (Esc)", **{"aria-label": f"Close {view.title}"}
     )
+    picture = [_picture(view.title)] if view.name in LISTS else []
     return html.Aside(
         [
-            html.Header([html.H2(view.title, className="title"), close], className="panel-head"),
+            html.Header([html.H2(view.title, className="title"), *picture, close], className="panel-head"),
             html.Div(None, id=slot(view.name), className=f"panel-body slot view-{view.name}"),
         ],
         id=f"drawer-{view.name}",

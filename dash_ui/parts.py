@@ -6,7 +6,7 @@ from typing import Any
 
 from dash import dcc, html
 
-__all__ = ["empty", "graph", "problem"]
+__all__ = ["csv_button", "empty", "graph", "problem"]
 
 # plotly.js would offer to upload a figure; nothing leaves this machine.
 CONFIG: dict[str, Any] = {
@@ -34,6 +34,16 @@ def graph(name: str, *, label: str, config: dict[str, Any] | None = None, **prop
     shown = {"figure": BLANK, **properties}
     found = dcc.Graph(id=name, config={**CONFIG, **(config or {})}, className="graph", **shown)
     return html.Div(found, className="graph-frame", role="img", **{"aria-label": label})
+
+
+def csv_button(name: str, title: str, text: str = "CSV", *, table: str = "", file: str = "") -> html.Button:
+    """A button that writes a table to a file.
+
+    ``table``: the id of a grid, or of what holds a plain table, which the browser writes to ``file``-STEP.csv
+    (``assets/tables.js``); without one a callback of the view does it.
+    """
+    wanted = {"data-csv": table, "data-file": file} if table else {}
+    return html.Button(text, id=name, className="csv plain small", title=title, **{"aria-label": title}, **wanted)
 
 
 def empty(text: str, hint: str = "") -> html.Div:

@@ -110,6 +110,9 @@ def _presets() -> html.Div:
                 ],
                 className="plan-joined", role="group", **{"aria-label": "Presets of the threshold"},
             ),
+            parts.csv_button(
+                "plan-csv", "Download the table of layers as CSV", "Layers as CSV", table="plan-groups", file="layers"
+            ),
             html.Button(
                 "Empty the plan", id="plan-clear", className="ghost small",
                 title="Take everything out of the plan (undo brings it back)",
@@ -138,10 +141,9 @@ def _left() -> html.Div:
 
 
 def _groups() -> html.Div:
-    heads = ("layer", "", "goes", "own %", "")
-    table = html.Table(
-        [html.Thead(html.Tr([html.Th(word, scope="col") for word in heads])), html.Tbody()], className="plan-table"
-    )
+    heads = (("layer", None), ("", "units"), ("goes", None), ("own %", None), ("", "locked"))  # shown, else in a file
+    cells = [html.Th(word, scope="col", **({"data-csv": name} if name else {})) for word, name in heads]
+    table = html.Table([html.Thead(html.Tr(cells)), html.Tbody()], className="plan-table")
     return html.Div(table, id="plan-groups", className="plan-groups")
 
 
@@ -195,14 +197,7 @@ def _range() -> html.Div:
 def _circles() -> html.Div:
     return html.Div(
         [
-            html.Div(
-                [
-                    html.H3("What goes"),
-                    html.Button("SVG", id="plan-save", className="plain small", title="Save the plan as a picture"),
-                    dcc.Download(id="plan-file"),
-                ],
-                className="plan-head",
-            ),
+            html.Div([html.H3("What goes"), dcc.Download(id="plan-file")], className="plan-head"),
             html.Div(
                 [html.Div(id="plan-tip", className="plan-tip", hidden=True)],
                 id="plan-circles", className="plan-circles", role="img",

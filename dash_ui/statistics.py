@@ -18,7 +18,7 @@ from dash.exceptions import PreventUpdate
 
 from dash_ui import ids
 from dash_ui.desk import Desk
-from dash_ui.parts import empty, graph, problem
+from dash_ui.parts import csv_button, empty, graph, problem
 from dash_ui.rows.statistics import Focus, Standing, damaged, focus_of, keep_of, step_options
 from dash_ui.state import Selection
 from onnxprune.errors import StoreDamaged
@@ -34,7 +34,6 @@ __all__ = [
     "choice",
     "clicks",
     "column",
-    "csv_button",
     "follows",
     "frame",
     "panel",
@@ -42,7 +41,6 @@ __all__ = [
     "register",
     "rows_button",
     "saves_rows",
-    "saves_table",
     "table",
     "told",
 ]
@@ -98,11 +96,6 @@ def choice(name: str, label: str, options: Mapping[str, str], value: str) -> htm
     return html.Div(found, className="stat-choice", role="radiogroup", **{"aria-label": label})
 
 
-def csv_button(name: str, title: str, text: str = "CSV") -> html.Button:
-    """A button that writes a table to a file."""
-    return html.Button(text, id=name, className="stat-csv plain", title=title, **{"aria-label": title})
-
-
 def rows_button(name: str, title: str, text: str = "CSV") -> list[Component]:
     """A button that fetches rows as a file, see `saves_rows`; of more rows than a table shows, or of a plot."""
     return [csv_button(f"{name}-csv", title, text), dcc.Download(id=f"{name}-file")]
@@ -119,12 +112,11 @@ def column(field: str, title: str, written: str | None = None, **more: Any) -> d
     return found
 
 
-def table(name: str, columns: Sequence[Mapping[str, Any]], *, file: str, height: str = "260px", **options: Any) -> Any:
-    """A table that sorts, filters, and writes itself to ``file``.csv."""
+def table(name: str, columns: Sequence[Mapping[str, Any]], *, height: str = "260px", **options: Any) -> Any:
+    """A table that sorts and filters; `dash_ui.parts.csv_button` writes it to a file."""
     return dash_ag_grid.AgGrid(
         id=name, columnDefs=list(columns), rowData=[], className="stat-table", style={"height": height},
         defaultColDef={"sortable": True, "resizable": True, "minWidth": 72, "flex": 1},
-        csvExportParams={"fileName": f"{file}.csv"},
         dashGridOptions={
             "rowHeight": 26, "headerHeight": 28, "animateRows": False, "suppressCellFocus": False,
             "tooltipShowDelay": 300, "enableCellTextSelection": True, **options,
@@ -214,16 +206,6 @@ def follows(
         return function
 
     return made
-
-
-def saves_table(app: Dash, name: str) -> None:
-    """A table writes what it shows to a file: ``name`` is the table's, ``NAME-csv`` its button's."""
-    app.clientside_callback(
-        ClientsideFunction("statistics", "csv"),
-        Output(name, "exportDataAsCsv"),
-        Input(f"{name}-csv", "n_clicks"),
-        prevent_initial_call=True,
-    )
 
 
 def saves_rows(

@@ -7,12 +7,14 @@ one of `onnxprune.figures.style`, which common colour deficiencies leave apart.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import plotly.graph_objects as go
 
-__all__ = ["DARK", "LIGHT", "Theme", "finish", "theme_of"]
+__all__ = ["DARK", "LIGHT", "Theme", "finish", "template_of", "theme_of"]
 
 FONT = "Inter, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
+CLEAR = "rgba(0,0,0,0)"
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a7a7a")
 
 
@@ -57,25 +59,30 @@ def theme_of(name: str | None) -> Theme:
     return DARK if name == "dark" else LIGHT
 
 
-def finish(figure: go.Figure, theme: Theme, **layout: object) -> go.Figure:
-    """Give a figure the looks that all of them share; ``layout`` adds to it or changes it."""
+@cache
+def template_of(theme: Theme) -> go.layout.Template:
+    """What all figures of a theme share. As a template it is checked once, not again for every figure."""
     axis = {
         "gridcolor": theme.grid, "zerolinecolor": theme.grid, "linecolor": theme.grid, "ticks": "outside",
-        "tickcolor": theme.grid, "automargin": True,
+        "tickcolor": theme.grid, "automargin": True, "tickfont": {"color": theme.quiet},
         "title": {"standoff": 8, "font": {"size": 12, "color": theme.quiet}},
     }  # fmt: skip
-    figure.update_layout(
-        template="none",
-        font={"family": FONT, "size": 12, "color": theme.ink},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        margin={"l": 8, "r": 8, "t": 8, "b": 8},
-        hoverlabel={"bgcolor": theme.surface, "bordercolor": theme.grid, "font": {"color": theme.ink}},
-        colorway=theme.palette,
-        uirevision="kept",
-        legend={"font": {"color": theme.quiet}, "bgcolor": "rgba(0,0,0,0)"},
-        modebar={"bgcolor": "rgba(0,0,0,0)", "color": theme.quiet, "activecolor": theme.accent},
+    return go.layout.Template(
+        layout={
+            "font": {"family": FONT, "size": 12, "color": theme.ink},
+            "paper_bgcolor": CLEAR,
+            "plot_bgcolor": CLEAR,
+            "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
+            "hoverlabel": {"bgcolor": theme.surface, "bordercolor": theme.grid, "font": {"color": theme.ink}},
+            "colorway": theme.palette,
+            "legend": {"font": {"color": theme.quiet}, "bgcolor": CLEAR},
+            "modebar": {"bgcolor": CLEAR, "color": theme.quiet, "activecolor": theme.accent},
+            "xaxis": axis,
+            "yaxis": axis,
+        }
     )
-    figure.update_xaxes(**axis, tickfont={"color": theme.quiet})
-    figure.update_yaxes(**axis, tickfont={"color": theme.quiet})
-    return figure.update_layout(**layout)
+
+
+def finish(figure: go.Figure, theme: Theme, **layout: object) -> go.Figure:
+    """Give a figure the looks that all of them share; ``layout`` adds to it or changes it."""
+    return figure.update_layout({"template": template_of(theme), "uirevision": "kept", **layout})

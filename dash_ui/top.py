@@ -13,10 +13,11 @@ from dash_ui.desk import Desk
 from dash_ui.state import Selection
 from dash_ui.views import View
 from onnxprune.workspace.edits import edit_words
+from onnxprune.workspace.folder import Listed
 from onnxprune.workspace.steps import Drafts
 from onnxprune.workspace.workspace import Workspace
 
-__all__ = ["datasets", "layout", "models", "register"]
+__all__ = ["datasets", "layout", "models", "register", "why_not"]
 
 
 def layout(workspace: str, drawers: Sequence[View]) -> html.Header:
@@ -112,6 +113,12 @@ def datasets(workspace: Workspace, step: int) -> list[dict[str, Any]]:
     return [{"value": path, "label": PurePosixPath(path).name} for path in workspace.files.fitting(root.model_hash)]
 
 
+def why_not(workspace: Workspace, entry: Listed) -> str:
+    """Why a file of the folder cannot be used, in a line that does not repeat where it lies."""
+    first = (entry.problem or "").splitlines()[0]
+    return first.replace(str(workspace.folder / entry.path), "").removeprefix(":").strip()
+
+
 def _choices(workspace: Workspace, now: Selection) -> tuple[list[dict[str, Any]], int | None, list[Any], str | None]:
     """Models, the one that is shown, data, those that are in use."""
     there = models(workspace)
@@ -191,7 +198,7 @@ def _register_choices(app: Dash, desk: Desk) -> None:
             for word, paths in (("new", change.came), ("changed", change.changed), ("gone", change.went))
             if paths
         ]
-        hint = "; ".join(f"{entry.path} cannot be used: {entry.problem.splitlines()[0]}" for entry in problems)
+        hint = "; ".join(f"{entry.path} cannot be used: {why_not(workspace, entry)}" for entry in problems)
         return {"kind": "info", "text": "; ".join(words) or "Nothing new in the folder.", "hint": hint}
 
 

@@ -134,12 +134,16 @@
 
   const facts = (found) => {
     const rows = $("mask-counts").tBodies[0].rows;
-    found.counts.forEach((texts, k) => {
-      rows[k].hidden = texts === null;
-      (texts || []).forEach((text, column) => {
-        if (rows[k].cells[column].textContent !== text) rows[k].cells[column].textContent = text;
-      });
-      rows[k].cells[0].title = texts ? texts[0] : "";
+    found.counts.forEach((one, k) => {
+      rows[k].hidden = one === null;
+      if (one === null) return;
+      const [head, gone, left, share] = rows[k].cells;
+      head.textContent = head.title = one.of;
+      for (const [cell, value] of [[gone, one.gone], [left, one.left], [share, one.share]]) {
+        const text = cell === share ? (100 * value).toFixed(1) + "%" : value.toLocaleString("en-US");
+        if (cell.textContent !== text) cell.textContent = text;
+        cell.dataset.value = value;
+      }
     });
     $("mask-note").textContent = found.note;
     S.back = found.back;

@@ -305,6 +305,17 @@
     }
   };
 
+  // As many names of lanes as the height has room for.
+  const LANE = 13;
+  const lanes = (graph) => {
+    const names = graph.layout.meta;
+    if (!names || !names.length || !graph._fullLayout.yaxis) return;
+    const every = Math.max(1, Math.ceil((names.length * LANE) / graph._fullLayout.yaxis._length));
+    const shown = names.map((_, lane) => lane).filter((lane) => lane % every === 0);
+    if (graph.layout.yaxis.tickvals.length === shown.length) return;
+    window.Plotly.relayout(graph, { "yaxis.tickvals": shown, "yaxis.ticktext": shown.map((lane) => names[lane]) });
+  };
+
   const show = (graph) => {
     const order = graph.layout.meta || [];
     const values = order.map((name) => (name in S.left ? S.left[name] : 1));
@@ -402,6 +413,7 @@
       if (row._count !== count) {
         row._count = count;
         row._cells.count.textContent = `${count} / ${units}`;
+        row._cells.count.dataset.value = count;
         row._cells.bar.style.width = percent(count / units);
         row._cells.share.placeholder = (100 * count / units).toFixed(0);
       }
@@ -579,6 +591,7 @@
         toggleOnce(point.pointNumber);
       });
       graph.on("plotly_afterplot", () => {
+        lanes(graph);
         line();
         under();
         if (S.gone && S.gone.length === S.units.size) overlay(S.gone);
@@ -602,6 +615,7 @@
         under();
         if (S.gone) overlay(S.gone);
       });
+      if (graph._fullLayout) lanes(graph);
     }
     const stage = $("plan-stage");
     if (!stage._plan) {
@@ -728,6 +742,9 @@
         element("td", { className: "plan-who" }, chip, name),
         element("td", { className: "plan-meter" }, inner), count,
         element("td", {}, share), element("td", {}, lock));
+      row.cells[1].dataset.value = group.units;
+      row.cells[3].dataset.value = own === null ? "" : 100 * own;
+      row.cells[4].dataset.value = locked ? "yes" : "";
       row.classList.toggle("chosen", Boolean(S.selection && S.selection.group === group.name));
       row._cells = { count, bar: inner, share };
       return row;

@@ -193,8 +193,12 @@
     const place = document.getElementById("toasts");
     if (!place || !message || !message.text) return;
     const kind = ["info", "done", "error"].includes(message.kind) ? message.kind : "info";
+    const said = JSON.stringify([kind, message.text, message.hint]);
+    const there = [...place.children].find((one) => one.dataset.said === said);
+    if (there) there.remove(); // the same again: one message, now the newest
     const toast = document.createElement("div");
     toast.className = "toast toast-" + kind;
+    toast.dataset.said = said;
     const words = document.createElement("div");
     words.className = "toast-words";
     for (const [name, text] of [["toast-text", message.text], ["hint", message.hint]]) {

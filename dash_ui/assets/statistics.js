@@ -110,8 +110,5 @@
       if (fromTable) window.requestAnimationFrame(() => document.getElementById(id).scrollIntoView({ block: "nearest" }));
       fromTable = false;
     },
-    csv: function (clicks) {
-      return Boolean(clicks);
-    },
   };
 })();

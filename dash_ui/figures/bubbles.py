@@ -67,10 +67,11 @@ def bubbles(units: Units, theme: Theme, *, log: bool = False) -> go.Figure:
         title={"text": _axis(units, log=log), "standoff": 6}, type="log" if log else "linear", zeroline=False,
         autorangeoptions={"include": None},
     )  # fmt: skip
-    every = -(-len(units.groups) // LABELLED) or 1
-    shown = range(0, len(units.groups), every)
+    names = [_short(group.name) for group in units.groups]
+    figure.update_layout(meta=names)  # the browser shows as many of them as there is room for
+    every = -(-len(names) // LABELLED) or 1
     figure.update_yaxes(
-        tickvals=list(shown), ticktext=[_short(units.groups[number].name) for number in shown], zeroline=False,
+        tickvals=list(range(0, len(names), every)), ticktext=names[::every], zeroline=False,
         range=[len(units.groups) - 0.4, -0.6], fixedrange=True, ticks="", tickfont={"size": 11, "color": theme.quiet},
     )  # fmt: skip
     return figure

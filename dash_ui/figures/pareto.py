@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
-from dash_ui.figures.steps import Rows, basis_of, hover_of, label_of, note, words_of
+from dash_ui.figures.steps import Rows, basis_of, hover_of, label_of, note, tick_format, words_of
 from dash_ui.theme import Theme, finish
 from onnxprune.errors import OptionError
 from onnxprune.evaluate import kind_of
@@ -84,11 +84,9 @@ def pareto_figure(
         (figure.update_xaxes, x, relative[0], log[0], axis_title(x, relative=relative[0], log=log[0])),
         (figure.update_yaxes, y, relative[1], log[1], axis_title(y, relative=relative[1], log=log[1])),
     ):
-        found = kind_of(name)
-        percent = found is not None and found.format.endswith("%") and not share
         update(
             title={"text": title}, type="log" if is_log else "linear", nticks=6, zeroline=False,
-            tickformat=".2~%" if percent else ".3~s",
+            tickformat=".3~g" if share else tick_format(name),
         )  # fmt: skip
     return figure
 

@@ -25,6 +25,7 @@ __all__ = [
     "share_axis",
     "step_axis",
     "thinned",
+    "tick_format",
     "words_of",
 ]
 
@@ -48,9 +49,15 @@ def step_axis(figure: go.Figure, rows: Rows, *, title: bool = True) -> go.Figure
 
 def share_axis(figure: go.Figure, name: str) -> go.Figure:
     """The values of a metric beside a plot."""
+    return figure.update_yaxes(title={"text": label_of(name)}, tickformat=tick_format(name), nticks=6)
+
+
+def tick_format(name: str) -> str:
+    """How the values of a metric stand at an axis; prefixes (k, M) are for counts, 0.4 is not to read 400m."""
     kind = kind_of(name)
-    percent = kind is not None and kind.format.endswith("%")
-    return figure.update_yaxes(title={"text": label_of(name)}, tickformat=".2~%" if percent else ".3~s", nticks=6)
+    if kind is None or "," in kind.format:
+        return ".3~s"
+    return ".2~%" if kind.format.endswith("%") else ".3~g"
 
 
 def label_of(name: str, *, unit: bool = True) -> str:

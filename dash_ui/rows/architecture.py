@@ -25,7 +25,7 @@ from onnxprune.guidance import is_quick, kept_scores, score_now
 from onnxprune.workspace.values import Step
 from onnxprune.workspace.workspace import Workspace
 
-__all__ = ["OVERLAYS", "hover_text", "overlay_of", "places", "shares_left", "sketch_of", "units_words"]
+__all__ = ["MISSING", "OVERLAYS", "hover_text", "overlay_of", "places", "shares_left", "sketch_of", "units_words"]
 
 OVERLAYS = {
     "": "layer type",
@@ -36,8 +36,8 @@ OVERLAYS = {
     "sparsity": "zeros in weights",
 }
 MISSING = {
-    "latency": "No layer was timed on this machine yet: `onnxprune draw MODEL --metric latency` does it.",
-    "sensitivity": "The sensitivity of this step was not measured yet: the plan below has a button for it.",
+    "latency": "No layer was timed on this machine yet.",
+    "sensitivity": "The sensitivity of this step was not measured yet.",
 }
 NAMES = 12  # nodes that a hover lists
 

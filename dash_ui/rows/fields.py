@@ -217,7 +217,13 @@ AUTO: tuple[Field, ...] = (
     Field("delta_loss", "Settled at", "share", "When the loss falls by less than this share.", more=True),
     Field("seed", "Seed", "whole", example="0", more=True),
 )
-ACTIONS: Mapping[str, tuple[Field, ...]] = {"prune": PRUNE, "fine-tune": FINE_TUNE, "auto": AUTO}
+RECOVER: tuple[Field, ...] = (
+    Field("method", "Method", "choice", "Without training, on calibration data.",
+          tuple((m, m) for m in METHODS), value="least-squares"),
+    Field("samples", "Calibration", "whole", unit="samples", example="1024"),
+    Field("seed", "Seed", "whole", example="0", more=True),
+)  # fmt: skip
+ACTIONS: Mapping[str, tuple[Field, ...]] = {"prune": PRUNE, "recover": RECOVER, "fine-tune": FINE_TUNE, "auto": AUTO}
 
 
 def fields_of(action: str) -> tuple[Field, ...]:

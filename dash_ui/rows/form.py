@@ -145,7 +145,7 @@ def _checked(action: str, given: Mapping[str, Any]) -> OptionError | None:
             Budget(**budget)
             kind = given.get("granularity", "weight" if given.get("pattern") else "unit")
             Request(given.get("criterion", "l2"), given.get("mode"), kind, recover=given.get("recover"))
-        else:
+        elif action == "fine-tune":
             Optimizer(str(given.get("optimizer", "adamw")), **{k: given[k] for k in TRAINED if k in given})
             parse_schedule(str(given.get("schedule", "one-cycle")))
             Stops(

@@ -15,6 +15,7 @@ from dash_ui.desk import Desk
 from onnxprune.automatic import verdicts
 from onnxprune.errors import OnnxPruneError
 from onnxprune.evaluate import KINDS, kind_of, measured
+from onnxprune.train.stops import EPOCHS
 from onnxprune.workspace.facts import Fact, fact_of, units_left
 from onnxprune.workspace.paths import main_metric
 from onnxprune.workspace.values import Step
@@ -259,6 +260,8 @@ def edge_words(node: Node) -> str:
     if node.edge == "failed":
         return f"{EDGE_WORDS['failed']}: {node.verdict}"
     why = f" ({node.stopped} after {node.epochs} epochs)" if node.stopped else ""
+    if node.edge == "settled" and node.stopped == EPOCHS:
+        why = f" (no epoch after the best of {node.epochs} was better)"
     return f"{EDGE_WORDS[node.edge]}{why}"
 
 

@@ -17,7 +17,10 @@ FITTING = ("r2", "rmse", "mae", "agreement", "kl", "cosine", "largest_difference
 
 
 def comparison_rows(step: Step, other: Step | None) -> list[Row]:
-    """A row for each metric of a step, quality first: words, values with units, the change, whether it is better."""
+    """A row for each metric of a step, quality first: words, values with units, the change, whether it is better.
+
+    ``exact``: the same as numbers that are not rounded, for a file of the table.
+    """
     rows = []
     for name in sorted(step.metrics, key=_place):
         kind = kind_of(name)
@@ -26,10 +29,12 @@ def comparison_rows(step: Step, other: Step | None) -> list[Row]:
         now = measured(name, step.metrics[name])
         row: Row = {"metric": name, "label": kind.label, "meaning": kind.meaning, "after": str(now)}
         row |= {"basis": basis_of(name), "before": "", "change": "", "verdict": "", "value": now.value}
+        row["exact"] = {"after": now.value, "before": None, "change": None}
         old_value = None if other is None else other.metrics.get(name)
         if old_value is not None:
             old = measured(name, old_value)
             row["before"] = str(old)
+            row["exact"] |= {"before": old.value, "change": now.value - old.value}
             row["verdict"] = "better" if better(now, old) else "worse" if better(old, now) else ""
             arrow = "" if now.value == old.value or math.isnan(now.value) else "▲ " if now.value > old.value else "▼ "
             row["change"] = "no change" if now.value == old.value else f"{arrow}{delta(old, now)}"

@@ -20,6 +20,7 @@ VERBS = {
     "import": "Import into", "auto": "Prune automatically from", "score": "Score",
     "instability": "Measure the instability of",
     "scan": "Scan the sensitivity of", "activity": "Watch the activity of", "preview": "Look ahead from",
+    "measure": "Measure", "latency": "Time the groups of", "time-layers": "Time the layers of",
 }  # fmt: skip
 
 

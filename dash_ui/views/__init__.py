@@ -26,7 +26,8 @@ class View:
     """``name``: prefix of its ids, and its word in the address. ``title``: on its tab. ``area``: one of AREAS.
 
     ``layout``: its components, made once. ``register``: adds its callbacks to the app. ``order``: place among the tabs.
-    ``tools``: what stands in the head of its panel beside the title, where the area is the model's.
+    ``tools``: what stands in the head of its panel beside the title, where the area is the model's. ``whole``: the id
+    of a button beside those that save what is seen, and what it saves: a drawing of its own that holds more.
     """
 
     name: str
@@ -36,3 +37,4 @@ class View:
     register: Callable[[Dash, Desk], None]
     order: int = 0
     tools: Callable[[], Component] | None = None
+    whole: tuple[str, str] | None = None

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from dash import ClientsideFunction, Dash, Input, Output, State, dcc, html, no_update
+from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
 
 from dash_ui import ids, parts
 from dash_ui.desk import Desk
 from dash_ui.figures.architecture import architecture, kinds_in, scale_of
-from dash_ui.rows.architecture import OVERLAYS, overlay_of, places, shares_left, sketch_of
+from dash_ui.rows.architecture import MISSING, OVERLAYS, overlay_of, places, shares_left, sketch_of
 from dash_ui.rows.preview import preview_of
+from dash_ui.rows.queue import queue, words_of
+from dash_ui.rows.units import options_of
 from dash_ui.state import Selection
 from dash_ui.theme import Theme, theme_of
 from dash_ui.views import View
 from onnxprune.drawing import Drawing, Marks, Overlay, Sketch, arrange, ramp, svg
 from onnxprune.errors import OnnxPruneError
+from onnxprune.guidance import ask
 from onnxprune.values import Coupling
+from onnxprune.workspace.job import Job
+from onnxprune.workspace.jobs import Jobs
 from onnxprune.workspace.workspace import Workspace
 
-__all__ = ["VIEW", "fitted"]
+__all__ = ["VIEW", "fitted", "measured"]
 
 GRAPH, FOCUS, SIZE, PLACES, OPEN = (
     "architecture-graph", "architecture-focus", "architecture-size", "architecture-places", "architecture-open",
@@ -91,12 +96,11 @@ def tools() -> Component:
         ],
         className="architecture-set",
     )  # fmt: skip
-    save = html.Button("SVG", id="architecture-save", className="plain small", title="Save the drawing as a picture")
     return html.Div(
         [
             colour,
             html.Div(id="architecture-row", children=_walk(), className="architecture-row"),
-            html.Div([*sizes, save], className="architecture-set end", role="group", **{"aria-label": "Size"}),
+            html.Div(sizes, className="architecture-set end", role="group", **{"aria-label": "Size"}),
         ],
         className="architecture-tools",
     )
@@ -119,6 +123,7 @@ def register(app: Dash, desk: Desk) -> None:
     _register_browser(app)
     _register_drawing(app, desk)
     _register_words(app, desk)
+    _register_measuring(app, desk)
 
 
 def _register_browser(app: Dash) -> None:
@@ -223,7 +228,7 @@ def _register_drawing(app: Dash, desk: Desk) -> None:
             figure,
             named,
             style,
-            _legend(drawing, look, shown, why, bool(left)),
+            _legend(drawing, look, shown, why, bool(left), metric or ""),
             _buttons(coupling, drawing.sketch),
             None,
         )
@@ -260,7 +265,9 @@ def _register_drawing(app: Dash, desk: Desk) -> None:
         return {"content": content, "filename": f"architecture-{focus['step']}.svg", "type": "image/svg+xml"}
 
 
-def _legend(drawing: Drawing, theme: Theme, overlay: Overlay | None, why: str, pruned: bool) -> list[Component]:
+def _legend(
+    drawing: Drawing, theme: Theme, overlay: Overlay | None, why: str, pruned: bool, metric: str
+) -> list[Component]:
     """The types as buttons that fade the others, or the scale of a metric; then what else is drawn."""
     found: list[Component] = []
     if overlay is not None:
@@ -285,6 +292,9 @@ def _legend(drawing: Drawing, theme: Theme, overlay: Overlay | None, why: str, p
         ]  # fmt: skip
     if why:
         found.append(html.Span(why, className="architecture-why"))
+    if metric in MISSING and overlay is None:
+        place = {"architecture-measure": metric}
+        found.append(html.Button("Measure", id=place, className="small", title=f"Measure the {OVERLAYS[metric]} now"))
     found.append(html.Span([html.Span(className="architecture-swatch gone"), "to be removed"]))
     if pruned:
         found.append(html.Span([html.Span(className="architecture-swatch went"), "removed from the original"]))
@@ -322,4 +332,35 @@ def _register_words(app: Dash, desk: Desk) -> None:
         return [html.B(now.group), f" · {drawn['units'][now.group]:,} {found.kind} · {found.words}"]
 
 
-VIEW = View("architecture", "Architecture", "model", layout, register, order=0, tools=tools)
+def _register_measuring(app: Dash, desk: Desk) -> None:
+    @app.callback(
+        Output(ids.TOAST, "data", allow_duplicate=True),
+        Input({"architecture-measure": ALL}, "n_clicks"),
+        State(ids.SELECTION, "data"),
+        prevent_initial_call=True,
+    )
+    def measure(clicks: list[int | None], selection: dict[str, Any] | None) -> Any:
+        now, asked = Selection.of(selection), ctx.triggered_id
+        if not any(clicks) or asked is None or now.step is None:
+            return no_update
+        job = measured(desk, now.step, asked["architecture-measure"], now.data)
+        if job is None:
+            return {"kind": "info", "text": "It is known already.", "hint": ""}
+        return {"kind": "info", "text": f"{words_of(job)}: job {job.number} is queued.", "hint": "It is drawn then."}
+
+
+def measured(desk: Desk, step: int, metric: str, data: str | None) -> Job | None:
+    """The job that measures an overlay; None where it is known. Raises OptionError, DataError without data."""
+    if metric == "latency":
+        return queue(desk, "time-layers", step, {})
+    with desk.workspace() as workspace:
+        job = ask(workspace, step, "score", criterion=metric, **(options_of(workspace, step, metric, data) or {}))
+        if job is not None:
+            Jobs(workspace.database).start_worker(workspace.folder)
+    return job
+
+
+VIEW = View(
+    "architecture", "Architecture", "model", layout, register, order=0, tools=tools,
+    whole=("architecture-save", "the whole drawing"),
+)  # fmt: skip

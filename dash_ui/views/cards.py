@@ -10,11 +10,12 @@ from dash.exceptions import PreventUpdate
 
 from dash_ui import ids
 from dash_ui.desk import Desk
-from dash_ui.parts import empty
+from dash_ui.parts import csv_button, empty
 from dash_ui.rows.cards import card_rows
 from dash_ui.rows.history import Words, put_away, tree_of, words_of
 from dash_ui.state import Selection
 from dash_ui.views import View
+from onnxprune.workspace.paths import to_csv, tree_rows
 
 __all__ = ["VIEW"]
 
@@ -23,7 +24,7 @@ ROWS, WORDS, DELETE, CHOOSE, GONE = (f"cards-{name}" for name in ("rows", "words
 
 def _layout() -> Component:
     buttons = (
-        ("columns", "Side by side", "Show the cards in columns, to compare them"),
+        ("columns", "Columns", "Show the cards in columns, to compare them"),
         ("fold", "Fold all", "Make all cards small"),
         ("unfold", "Unfold all", "Make all cards large, and show the hidden ones"),
     )
@@ -36,6 +37,8 @@ def _layout() -> Component:
                         html.Button(text, className="ghost", title=title, **{"data-cards": name})
                         for name, text, title in buttons
                     ),
+                    csv_button("cards-csv", "Download the figures of all steps as CSV"),
+                    dcc.Download(id="cards-file"),
                     html.Span(id="cards-hidden", className="quiet", role="status"),
                 ],
                 className="cards-tools",
@@ -108,6 +111,20 @@ def _register(app: Dash, desk: Desk) -> None:
             workspace.check_writable()
             workspace.steps.restore(gone)
         return chosen.changed(step=gone), None, "", True
+
+    @app.callback(
+        Output("cards-file", "data"),
+        Input("cards-csv", "n_clicks"),
+        State(ids.SELECTION, "data"),
+        prevent_initial_call=True,
+    )
+    def save(clicks: int | None, selection: dict[str, Any] | None) -> Any:
+        step = Selection.of(selection).step
+        if not clicks or step is None:
+            raise PreventUpdate
+        with desk.workspace() as workspace:
+            text = to_csv(tree_rows(workspace, step))
+        return {"content": text, "filename": "tree.csv", "type": "text/csv"}
 
     app.clientside_callback(
         ClientsideFunction("cards", "show"), Output("cards-list", "data-shown"), Input(ROWS, "data")

@@ -10,6 +10,7 @@ from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash_ui import ids
 from dash_ui.desk import Desk
 from dash_ui.figures.classes import change_figure, curves_figure
+from dash_ui.parts import csv_button
 from dash_ui.rows.classes import AVERAGES, METRICS, change_rows, curves_of, mean_rows, why_no_curves
 from dash_ui.rows.confusion import class_options
 from dash_ui.rows.statistics import Focus, standing
@@ -19,13 +20,11 @@ from dash_ui.statistics import (
     SHARE,
     choice,
     column,
-    csv_button,
     follows,
     frame,
     panel,
     plot,
     register,
-    saves_table,
     table,
     told,
 )
@@ -69,8 +68,8 @@ def layout() -> html.Div:
             [plot(f"{NAME}-change", "The classes that changed most, before and after")],
             tools=[choice(f"{NAME}-metric", "Metric of the changes", SHORT, "recall")], kind="stat-rows",
         ),
-        panel("All classes", [table(f"{NAME}-table", columns, file="classes", height="340px")], tools=[
-            csv_button(f"{NAME}-table-csv", "Download the classes as CSV"),
+        panel("All classes", [table(f"{NAME}-table", columns, height="340px")], tools=[
+            csv_button(f"{NAME}-csv", "Download the classes as CSV", table=f"{NAME}-table", file=NAME),
         ], kind="stat-wide"),
     ]  # fmt: skip
     return frame(NAME, [], body)
@@ -79,7 +78,6 @@ def layout() -> html.Div:
 def register_view(app: Dash, desk: Desk) -> None:
     """The table and the changes follow the two steps, the curves also the chosen classes."""
     register(app, desk, NAME)
-    saves_table(app, f"{NAME}-table")
 
     @follows(
         app, desk, NAME,

@@ -11,7 +11,7 @@ from dash.development.base_component import Component
 from dash_ui import ids
 from dash_ui.desk import Desk
 from dash_ui.figures.confusion import cell_figure, confusion_figure
-from dash_ui.parts import empty, graph
+from dash_ui.parts import csv_button, empty, graph
 from dash_ui.rows.confusion import Matrix, class_options, instances_in, matrix_of, pair_rows
 from dash_ui.rows.statistics import Focus, standing
 from dash_ui.statistics import (
@@ -20,7 +20,6 @@ from dash_ui.statistics import (
     SIGNED,
     choice,
     column,
-    csv_button,
     follows,
     frame,
     panel,
@@ -28,7 +27,6 @@ from dash_ui.statistics import (
     register,
     rows_button,
     saves_rows,
-    saves_table,
     table,
     told,
 )
@@ -94,14 +92,17 @@ def layout() -> html.Div:
                     plot(f"{NAME}-line", "The chosen cell over the steps of the path"),
                 ], kind="stat-short"),
                 panel("Instances in the cell", [
-                    table(f"{NAME}-instances", instances, file="instances", height="200px"),
-                ], tools=[csv_button(f"{NAME}-instances-csv", "Download the instances as CSV")]),
+                    table(f"{NAME}-instances", instances, height="200px"),
+                ], tools=[
+                    csv_button(f"{NAME}-instances-csv", "Download the instances as CSV",
+                               table=f"{NAME}-instances", file="instances"),
+                ]),
             ],
             id=f"{NAME}-detail", hidden=True,
         ),
         panel("Most confused classes", [
             html.P(id=f"{NAME}-pairs-note", className="stat-note"),
-            table(f"{NAME}-pairs", pairs, file="confusions", rowSelection=ONE),
+            table(f"{NAME}-pairs", pairs, rowSelection=ONE),
         ], tools=rows_button(f"{NAME}-pairs", "Download all confused classes as CSV")),
     ]  # fmt: skip
     return frame(NAME, tools, body)
@@ -110,7 +111,6 @@ def layout() -> html.Div:
 def register_view(app: Dash, desk: Desk) -> None:
     """Matrix and pairs follow the step, the detail follows the cell or the pair that was clicked."""
     register(app, desk, NAME)
-    saves_table(app, f"{NAME}-instances")
     saves_rows(app, desk, NAME, _file, State(f"{NAME}-classes", "value"), part=f"{NAME}-pairs")
     app.clientside_callback(
         ClientsideFunction("statistics", "cell"),

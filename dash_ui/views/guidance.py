@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
@@ -13,6 +13,7 @@ from dash.development.base_component import Component
 from dash_ui import ids
 from dash_ui.desk import Desk
 from dash_ui.parts import empty, problem
+from dash_ui.rows.draft import draft_of
 from dash_ui.rows.queue import queue
 from dash_ui.state import Selection, opened
 from dash_ui.views import View
@@ -28,9 +29,10 @@ from onnxprune.guidance import (
     speculation,
     suggest,
 )
+from onnxprune.workspace.drafting import DraftState
 from onnxprune.workspace.jobs import Jobs
 
-__all__ = ["VIEW", "card", "effect_text"]
+__all__ = ["VIEW", "card", "effect_text", "is_planned"]
 
 SHOWN = 24  # suggestions
 COSTS = {"parameters": "parameters", "macs": "MACs", "latency": "latency"}
@@ -74,10 +76,20 @@ def key_of(found: Suggestion) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def card(found: Suggestion) -> html.Article:
-    """One suggestion, with the button that accepts it or starts what it proposes."""
+def is_planned(found: Suggestion, state: DraftState, edits: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a draft has it: all its units go, or its entries are among those of the draft."""
+    if found.units:
+        masks = state.gone
+        return all(name in masks and bool(masks[name][list(units)].all()) for name, units in found.units.items())
+    return bool(found.edits) and all(any(wanted.items() <= edit.items() for edit in edits) for wanted in found.edits)
+
+
+def card(found: Suggestion, *, planned: bool = False) -> html.Article:
+    """One suggestion, with the button that accepts it or starts what it proposes. ``planned``: the draft has it."""
     buttons: list[Component] = []
-    if found.edits:
+    if planned:
+        buttons.append(html.Span("In the plan", className="guide-planned", title="Undo takes it back"))
+    elif found.edits:
         title = "Add it to the draft; nothing is removed before it is applied"
         buttons.append(_button("accept", key_of(found), "Put into the plan", title))
     elif found.action is not None:
@@ -109,8 +121,9 @@ def register(app: Dash, desk: Desk) -> None:
         Output("guidance-missing", "children"),
         Input(ids.SELECTION, "data"),
         Input(ids.ENDED, "data"),
+        Input(ids.DRAFT_CHANGED, "data"),
     )
-    def fill(selection: dict[str, Any] | None, _: Any) -> Any:
+    def fill(selection: dict[str, Any] | None, *_: Any) -> Any:
         now = Selection.of(selection)
         if opened(now.tab).get("drawer") != VIEW.name:
             return no_update, no_update, no_update
@@ -118,10 +131,11 @@ def register(app: Dash, desk: Desk) -> None:
             return empty("No step is selected."), True, ""
         try:
             found, left = _suggestions(desk, now.step, now.data)
+            planned = _planned(desk, now.step, found[:SHOWN])
         except OnnxPruneError as error:
             return problem(error.message, error.hint), True, ""
         words = f"Not measured yet: {', '.join(left)}." if left else "Everything was measured."
-        cards = [card(one) for one in found[:SHOWN]]
+        cards = [card(one, planned=there) for one, there in zip(found, planned, strict=False)]
         return cards or empty("Nothing to suggest.", "Every unit seems to be needed."), not left, words
 
     @app.callback(
@@ -193,6 +207,14 @@ def _suggestions(desk: Desk, step: int, data: str | None) -> tuple[tuple[Suggest
         known = workspace.steps.get(step)
         key = ("suggestions", known.number, known.model_hash, data, left, desk.revisions()["ended"])
         return desk.kept.get(key, lambda: suggest(workspace, step, **options)), left
+
+
+def _planned(desk: Desk, number: int, found: Sequence[Suggestion]) -> list[bool]:
+    """For each suggestion, whether the draft of the step has it."""
+    with desk.workspace() as workspace:
+        state, _ = draft_of(desk, workspace, workspace.steps.get(number))
+        edits = [entry.edit for entry in workspace.drafts.entries(number) if not entry.undone]
+    return [is_planned(one, state, edits) for one in found]
 
 
 VIEW = View("guidance", "Guidance", "drawer", layout, register, 30)

@@ -10,23 +10,29 @@ from dash.development.base_component import Component
 
 from dash_ui import ids
 from dash_ui.desk import Desk
-from dash_ui.parts import empty
+from dash_ui.parts import csv_button, empty
 from dash_ui.rows.queue import job_rows, words_of
 from dash_ui.state import Selection
 from dash_ui.views import View
 from onnxprune.workspace.job import BACKGROUND, Job
 from onnxprune.workspace.jobs import Jobs
+from onnxprune.workspace.paths import to_csv
 
 __all__ = ["VIEW", "job_card", "news"]
 
 LINES = 60
 OVER = ("done", "failed", "cancelled", "lost")
+ENDS = {"failed": "failed", "cancelled": "was cancelled", "lost": "ended without a word"}
 
 
 def layout() -> html.Div:
     """A list that is filled when jobs change, and the log of the one that is opened."""
     return html.Div(
         [
+            html.Div(
+                [csv_button("jobs-csv", "Download the list of jobs as CSV"), dcc.Download(id="jobs-file")],
+                className="jobs-tools",
+            ),
             html.Div(id="jobs-list", className="jobs-list", **{"aria-live": "polite"}),
             html.Div(id="jobs-log", className="jobs-log"),
             dcc.Store(id="jobs-open"),
@@ -94,6 +100,8 @@ def register(app: Dash, desk: Desk) -> None:
             return [empty("No jobs yet.", "Pruning, fine-tuning and measuring are done as jobs, and are listed here.")]
         return [job_card(row) for row in rows]
 
+    _register_file(app, desk)
+
     @app.callback(
         Output(ids.RUNNING, "data"),
         Output("open-jobs", "children"),
@@ -154,6 +162,16 @@ def register(app: Dash, desk: Desk) -> None:
         return [html.H3(f"Log of job {number}"), html.Pre(text, tabIndex=0)]
 
 
+def _register_file(app: Dash, desk: Desk) -> None:
+    @app.callback(Output("jobs-file", "data"), Input("jobs-csv", "n_clicks"), prevent_initial_call=True)
+    def save(clicks: int | None) -> Any:
+        if not clicks:
+            return no_update
+        with desk.workspace() as workspace:
+            text = to_csv(job_rows(workspace))
+        return {"content": text, "filename": "jobs.csv", "type": "text/csv"}
+
+
 def news(
     before: Sequence[int] | None, jobs: Sequence[Job], shown: int | None
 ) -> tuple[dict[str, Any] | None, int | None]:
@@ -167,7 +185,8 @@ def news(
     job = ended[-1]
     if job.state != "done":
         kind = "info" if job.state == "cancelled" else "error"
-        return {"kind": kind, "text": f"{words_of(job)}: {job.state}. {job.error}", "hint": job.hint}, None
+        why = f": {job.error}" if job.error else "."
+        return {"kind": kind, "text": f"{words_of(job)} {ENDS[job.state]}{why}", "hint": job.hint}, None
     made = "" if job.result is None else f" It made step {job.result}."
     step = job.result if job.step == shown else None
     return {"kind": "done", "text": f"{words_of(job)} is done.{made}", "hint": ""}, step

@@ -18,7 +18,7 @@ from flask.wrappers import Response
 from dash_ui import ids, parts
 from dash_ui.desk import Desk
 from dash_ui.mask_answers import answer
-from dash_ui.parts import graph
+from dash_ui.parts import csv_button, graph
 from dash_ui.views import View
 from onnxprune.errors import OnnxPruneError
 
@@ -105,7 +105,9 @@ def _help() -> html.Details:
 def _counts() -> html.Table:
     """Rows for the weight, the group and the model; the browser writes them."""
     rows = [html.Tr([html.Th(scope="row"), html.Td(), html.Td(), html.Td()]) for _ in range(3)]
-    head = html.Thead(html.Tr([html.Th(word) for word in ("", "pruned", "non-zero", "share")]))
+    save = csv_button(f"{NAME}-csv", "Download these counts as CSV", table=f"{NAME}-counts", file="mask-counts")
+    words = [html.Th(word) for word in ("pruned", "non-zero", "share")]
+    head = html.Thead(html.Tr([html.Th(save, **{"data-csv": "of"}), *words]))
     return html.Table([head, html.Tbody(rows)], className="mask-counts", id=f"{NAME}-counts")
 
 

@@ -10,21 +10,10 @@ from dash_ui import ids
 from dash_ui.desk import Desk
 from dash_ui.figures.metrics import metrics_figure
 from dash_ui.figures.steps import label_of
+from dash_ui.parts import csv_button
 from dash_ui.rows.metrics import comparison_rows, first_metrics
 from dash_ui.rows.statistics import Focus, metric_rows, quality_names, standing
-from dash_ui.statistics import (
-    clicks,
-    column,
-    csv_button,
-    follows,
-    frame,
-    panel,
-    plot,
-    register,
-    saves_table,
-    table,
-    told,
-)
+from dash_ui.statistics import clicks, column, follows, frame, panel, plot, register, table, told
 from dash_ui.theme import theme_of
 from dash_ui.views import View
 from onnxprune.workspace.evaluations import Documents
@@ -46,8 +35,8 @@ def layout() -> html.Div:
         column("basis", "known by", minWidth=84),
     ]  # fmt: skip
     body = [
-        panel("Selected step", [table(f"{NAME}-table", columns, file="metrics", height="280px")], tools=[
-            csv_button(f"{NAME}-table-csv", "Download the metrics as CSV"),
+        panel("Selected step", [table(f"{NAME}-table", columns, height="280px")], tools=[
+            csv_button(f"{NAME}-csv", "Download the metrics as CSV", table=f"{NAME}-table", file=NAME),
         ]),
         panel("Over the path", [
             html.Div(dcc.Dropdown(id=f"{NAME}-chosen", multi=True, className="stat-classes"), className="stat-bar"),
@@ -60,7 +49,6 @@ def layout() -> html.Div:
 def register_view(app: Dash, desk: Desk) -> None:
     """The table follows the two steps, the lines the path."""
     register(app, desk, NAME)
-    saves_table(app, f"{NAME}-table")
     clicks(app, f"{NAME}-lines")
 
     @follows(

@@ -129,6 +129,8 @@ def _register_show(app: Dash, desk: Desk) -> None:
         Output("plan-empty", "children"),
         Output("plan-size", "children"),
         Output("plan-word-score", "children"),
+        Output(DRAFT, "data", allow_duplicate=True),
+        Output(KNOWN, "data", allow_duplicate=True),
         Input(ids.SELECTION, "data"),
         Input(CRITERION, "value"),
         Input(SCALE, "value"),
@@ -137,12 +139,14 @@ def _register_show(app: Dash, desk: Desk) -> None:
         Input(ids.THEME, "data"),
         Input(ids.ENDED, "data"),
         State(SHOWN, "data"),
+        prevent_initial_call="initial_duplicate",
     )
     def show(
         selection: Stored | None, criterion: str | None, scale: str | None, log: list[str], runs: int | None,
         theme: str | None, _: Any, before: Stored | None,
     ) -> Any:  # fmt: skip
-        same = [no_update] * 7
+        """The draft comes with the units: a second question would cost as much again as the first one."""
+        same = [no_update] * 9
         if criterion is None or scale is None:
             return same
         with desk.workspace() as workspace:
@@ -150,6 +154,7 @@ def _register_show(app: Dash, desk: Desk) -> None:
             if step is None:
                 return same
             units = units_of(desk, workspace, step, criterion, scale, data=now.data, runs=runs or RUNS)
+            drafted, left, _ = drafted_of(desk, workspace, step, units, now.data)
             readonly = workspace.readonly
         look, logarithmic = theme_of(theme), bool(log) and not scale.endswith("rank")
         colours = layer_colours(look, len(units.groups))
@@ -158,9 +163,11 @@ def _register_show(app: Dash, desk: Desk) -> None:
             return same
         figure = bubbles(units, look, log=logarithmic)
         words = radar_words(units)
-        left = radar(dict.fromkeys(words.values(), 1.0), look).update_layout(meta=list(words))
+        whole = radar(dict.fromkeys(words.values(), 1.0), look).update_layout(meta=list(words))
         shown = {name: found[name] for name in SHOWN_BY}
-        return found, shown, figure, left, _missing(units, step), _size_words(units), words.get("score", "score")
+        said = _missing(units, step), _size_words(units), words.get("score", "score")
+        set_props(ids.ESTIMATE, {"data": left})  # no output: a page without models has it, and no units
+        return found, shown, figure, whole, *said, drafted, _known(drafted)
 
 
 def radar_words(units: Units) -> dict[str, str]:
@@ -202,9 +209,16 @@ def answer(
     if step is None or step.number != shown["step"]:
         return None
     units = units_of(desk, workspace, step, shown["criterion"], shown["scale"], data=now.data, runs=runs or RUNS)
+    return drafted_of(desk, workspace, step, units, now.data)
+
+
+def drafted_of(
+    desk: Desk, workspace: Workspace, step: Step, units: Units, data: str | None
+) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """The draft of a step for the browser, what it would leave, its revision."""
     state, revision = draft_of(desk, workspace, step)
-    left = estimate(desk, workspace, step, state, shown["criterion"], now.data)
-    drafted = {**payload(units, state, revision), "left": left, "marks": marks(workspace, step, units, now.data)}
+    left = estimate(desk, workspace, step, state, units.criterion, data)
+    drafted = {**payload(units, state, revision), "left": left, "marks": marks(workspace, step, units, data)}
     return drafted, left, revision
 
 
@@ -385,4 +399,4 @@ def _job(job: Job) -> html.Span:
     return html.Span([f"{what}: {job.stage} ", bar, f" {job.done:,} of {job.total:,}"])
 
 
-VIEW = View("plan", "Plan", "model", layout, register, order=10, tools=tools)
+VIEW = View("plan", "Plan", "model", layout, register, order=10, tools=tools, whole=("plan-save", "all that goes"))

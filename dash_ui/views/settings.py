@@ -12,6 +12,7 @@ from dash.development.base_component import Component
 
 from dash_ui import ids
 from dash_ui.desk import Desk
+from dash_ui.parts import csv_button
 from dash_ui.rows.effect import Effect, effect_of, group_rows
 from dash_ui.rows.fields import ACTIONS, Field, fields_of
 from dash_ui.rows.form import options_of_form
@@ -26,10 +27,11 @@ from onnxprune.values import Coupling
 from onnxprune.workspace.job import Job
 from onnxprune.workspace.recording import command_of
 
-__all__ = ["VIEW", "command_line", "effect_words", "usual"]
+__all__ = ["VIEW", "applied", "command_line", "effect_words", "usual"]
 
-TITLES = {"prune": "Prune", "fine-tune": "Fine-tune", "auto": "Prune automatically"}
-VERBS = {"prune": "prune", "fine-tune": "finetune"}  # of `onnxprune ws`
+TITLES = {"prune": "Prune", "recover": "Repair", "fine-tune": "Fine-tune", "auto": "Prune automatically"}
+VERBS = {"prune": "prune", "recover": "recover", "fine-tune": "finetune"}  # of `onnxprune ws`
+APPLIES = ("mode", "recover", "samples")  # what the settings of pruning say about a draft as well
 LOCKED = "Leave alone"
 
 
@@ -132,6 +134,9 @@ def _groups() -> list[Component]:
             html.Button("Set", id="settings-set", className="small"),
             html.Button(LOCKED, id="settings-lock", className="small"),
             html.Button("Clear", id="settings-clear", className="small"),
+            csv_button(
+                "settings-groups-csv", "Download the table of groups as CSV", table="settings-groups", file="groups"
+            ),
         ],
         className="settings-many",
     )  # fmt: skip
@@ -312,8 +317,15 @@ def _register_actions(app: Dash, desk: Desk) -> None:
         if not any(clicks) or now.step is None:
             return no_update
         action = {ids.APPLY: "edit", ids.FINE_TUNE: "fine-tune", ids.AUTO: "auto"}[str(ctx.triggered_id)]
-        known = applied_with(options) if action == "edit" else (options or {}).get(action) or usual(action)
+        known = applied(options) if action == "edit" else (options or {}).get(action) or usual(action)
         return queued(queue(desk, action, now.step, known, data=now.data))
+
+    @app.callback(Output(ids.APPLY, "title"), Input(ids.OPTIONS, "data"))
+    def says(options: dict[str, Any] | None) -> str:
+        given = applied(options)
+        how = "set what goes to zero" if given.get("mode") == "mask" else "take out what goes"
+        repair = given.get("recover", "none")
+        return f"Apply the draft: {how}{'' if repair == 'none' else f', repair by {repair}'} (as the settings say)"
 
     @app.callback(
         Output(ids.TOAST, "data", allow_duplicate=True),
@@ -349,14 +361,16 @@ def pruned_to(wanted: Mapping[str, Any], options: Mapping[str, Any] | None, coup
     return {**given, "round_to": 1, **found}
 
 
+def applied(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What the settings of pruning say about applying a draft: remove or mask, and the repair."""
+    given = (options or {}).get("prune") or {}
+    usual_mode = ("mode", "remove")  # not said: a draft of single weights has no other one than zeros
+    return {name: given[name] for name in APPLIES if name in given and (name, given[name]) != usual_mode}
+
+
 def usual(action: str) -> dict[str, Any]:
     """The options of an action where the settings were never opened."""
     return dict(options_of_form(action, {field.name: field.value for field in ACTIONS[action]}).given)
-
-
-def applied_with(options: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The options by which a draft is carried out: units are masked where a pruning is set to do so, else removed."""
-    return {"mode": "mask"} if ((options or {}).get("prune") or {}).get("mode") == "mask" else {}
 
 
 def queued(job: Job) -> dict[str, str]:

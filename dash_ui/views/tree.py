@@ -191,13 +191,15 @@ def _acts(app: Dash, desk: Desk) -> None:
 
     @app.callback(
         Output(SHOWN, "data", allow_duplicate=True),
-        Input("tree-name", "value"),
-        Input("tree-note", "value"),
+        [Input(f"tree-{field}", event) for field in ("name", "note") for event in ("n_blur", "n_submit")],
+        State("tree-name", "value"),
+        State("tree-note", "value"),
         State(SHOWN, "data"),
         prevent_initial_call=True,
     )
-    def describe(name: str | None, note: str | None, was: dict[str, Any] | None) -> Any:
+    def describe(*given: Any) -> Any:
         """The fields are filled together with ``was``, so that a change is one of the step that is shown."""
+        *_, name, note, was = given
         now = {"name": (name or "").strip(), "note": (note or "").strip()}
         if was is None or now == {key: was[key] for key in now}:
             raise PreventUpdate

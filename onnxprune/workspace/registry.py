@@ -34,6 +34,7 @@ EXTRA: Mapping[str, str] = {
     "latency": "onnxprune.guidance.action:latency",
     "preview": "onnxprune.guidance.action:preview",
     "measure": "onnxprune.workspace.measuring:measure",
+    "time-layers": "onnxprune.workspace.measuring:time_layers",
 }
 MANY = frozenset({"auto", "repeat"})
 

@@ -25,6 +25,7 @@ from dash_ui.cli import unpack
 from dash_ui.desk import Desk, Kept, Stale
 from dash_ui.serving import Server
 from dash_ui.theme import DARK, LIGHT, Theme
+from dash_ui.top import why_not
 from dash_ui.views import AREAS
 from onnxprune.errors import WorkspaceError
 from onnxprune.workspace.jobs import Jobs
@@ -250,3 +251,12 @@ def test_the_command_refuses_what_it_cannot_open(tmp_path: Path) -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert "there is no such folder" in result.stderr
+
+
+def test_why_a_file_cannot_be_used_does_not_repeat_where_it_lies(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "bad.onnx").write_bytes(b"no protobuf")
+    with Workspace.open(tmp_path) as workspace:
+        (entry,) = workspace.files.listed("model")
+        assert why_not(workspace, entry).startswith("is not an ONNX file")
+        assert str(tmp_path) not in why_not(workspace, entry)

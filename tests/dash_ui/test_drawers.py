@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from dash import Dash, html
 from dash.development.base_component import Component
@@ -18,12 +19,13 @@ from dash_ui.desk import Desk
 from dash_ui.rows.queue import job_rows, queue, words_of
 from dash_ui.rows.uploads import receive
 from dash_ui.views.export import commands
-from dash_ui.views.guidance import card, effect_text
+from dash_ui.views.guidance import card, effect_text, is_planned
 from dash_ui.views.jobs import job_card, news
 from dash_ui.views.settings import command_line, pruned_to, usual
 from onnxprune.errors import DataError, ModelError, OnnxPruneError, OptionError, PlanError, WorkspaceError
 from onnxprune.guidance import Action, Effect, Suggestion
 from onnxprune.workspace.actions import ACTIONS
+from onnxprune.workspace.drafting import DraftState
 from onnxprune.workspace.jobs import Jobs
 
 DEMO = Path(__file__).parents[2] / "onnxprune" / "demo_data"
@@ -82,7 +84,7 @@ class TestJobs:
         assert news([job.number], [done], 7)[1] is None
         failed = replace(job, state="failed", error="no data", hint="Bring some.")
         message, step = news([job.number], [failed], 1)
-        assert message == {"kind": "error", "text": "Prune step 1: failed. no data", "hint": "Bring some."}
+        assert message == {"kind": "error", "text": "Prune step 1 failed: no data", "hint": "Bring some."}
         assert step is None
         quiet = replace(done, priority=0)
         assert news([job.number], [quiet], 1) == (None, None)
@@ -121,6 +123,23 @@ class TestGuidance:
             assert part in words
         asked = Suggestion("measure", "Measure: scan", "It would tell.", 0.05, action=Action("scan", 1))
         assert "Measure" in texts(card(asked))
+
+    def test_what_the_draft_has_is_in_the_plan(self) -> None:
+        gone = {"c": np.array([True, True, False])}
+        others = ("automatic", "by_hand", "restored", "added", "kept", "fixed")
+        nothing: dict[str, Any] = {name: {} for name in others}
+        state = DraftState(gone, **nothing)
+        edits = [{"criterion": "l2", "threshold": 0.5, "by": "suggestion"}]
+        two = Suggestion("dead", "Two", "", 0.9, {"c": (0, 1)}, (), ({"group": "c", "remove": [0, 1]},))
+        third = Suggestion("dead", "Third", "", 0.9, {"c": (1, 2)}, (), ({"group": "c", "remove": [1, 2]},))
+        below = Suggestion("share", "Below", "", 0.9, {}, (), ({"criterion": "l2", "threshold": 0.5},))
+        higher = Suggestion("share", "Below", "", 0.9, {}, (), ({"criterion": "l2", "threshold": 0.7},))
+        asks = Suggestion("measure", "Measure", "", 0.1)
+        assert [is_planned(one, state, edits) for one in (two, third, below, higher, asks)] == [
+            True, False, True, False, False,
+        ]  # fmt: skip
+        assert "In the plan" in texts(card(two, planned=True))
+        assert "Put into the plan" not in texts(card(two, planned=True))
 
     def test_an_effect_that_changes_nothing(self) -> None:
         assert effect_text(Effect("macs", 10.0, 10.0, "estimated")) == "MACs unchanged (estimated)"

@@ -45,7 +45,7 @@ def test_an_answer_has_what_was_asked_for(desk: Desk) -> None:
     found = ask(desk, "show", parts=["weights", "picture", "facts"], tensor=None)
     assert found["weights"]["value"] == CONV
     assert found["figure"]["layout"]["meta"] == {"shape": [96, 72], "kernel": [3, 3], "exact": True}
-    assert found["facts"]["counts"][0] == ["this weight", "0", "6,912", "0.0%"]
+    assert found["facts"]["counts"][0] == {"of": "this weight", "gone": 0, "left": 6912, "share": 0}
     assert set(ask(desk, "show", parts=["picture"])) == {"figure", "revision", "scale"}
     assert "figure" not in ask(desk, "show", parts=["picture"], size=None)  # the panel has no room yet
     assert answer(desk, {"what": "show", "selection": None, "parts": ["weights"]}) == {}
@@ -57,7 +57,7 @@ def test_an_answer_to_a_brush_has_the_picture_and_the_counts(desk: Desk) -> None
     event = rectangle(0.6, 3.4, 0.6, 2.4, verb="remove", snap="weight")
     found = ask(desk, "brush", event=event, seen=before["revision"])
     assert found["said"] == "remove 6 weights of conv2.weight."
-    assert found["facts"]["counts"][0][:3] == ["this weight", "6", "6,906"]
+    assert found["facts"]["counts"][0] == {"of": "this weight", "gone": 6, "left": 6906, "share": 6 / 6912}
     after = ask(desk, "show", parts=["picture"])
     assert after["figure"]["layout"]["images"][0]["source"] == found["source"]
     assert after["revision"] == found["revision"] != before["revision"]

@@ -13,7 +13,7 @@ from dash_ui.rows.effects import draft_effect
 from dash_ui.rows.history import tree_of
 from dash_ui.rows.instances import Chosen, source_for
 from dash_ui.rows.units import units_of
-from dash_ui.views.settings import applied_with
+from dash_ui.views.settings import applied
 from onnxprune.workspace.actions import ACTIONS
 from onnxprune.workspace.facts import proof_words
 from onnxprune.workspace.workspace import Workspace
@@ -79,5 +79,5 @@ def test_what_was_not_proven_is_not_told() -> None:
 
 
 def test_a_draft_is_masked_where_the_settings_say_so() -> None:
-    assert applied_with({"prune": {"mode": "mask", "ratio": 0.5}}) == {"mode": "mask"}
-    assert applied_with({"prune": {"mode": "remove"}}) == applied_with({"prune": None}) == applied_with(None) == {}
+    assert applied({"prune": {"mode": "mask", "ratio": 0.5}}) == {"mode": "mask"}
+    assert applied({"prune": {"mode": "remove"}}) == applied({"prune": None}) == applied(None) == {}

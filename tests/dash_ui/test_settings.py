@@ -14,7 +14,7 @@ from dash_ui.desk import Desk
 from dash_ui.rows.effect import effect_of, group_rows
 from dash_ui.rows.fields import ACTIONS, fields_of
 from dash_ui.rows.form import options_of_form
-from dash_ui.views.settings import effect_words
+from dash_ui.views.settings import applied, effect_words
 from onnxprune.automatic.settings import AutoSettings
 from onnxprune.cost import CostModel
 from onnxprune.workspace.actions import ACTIONS as DONE
@@ -130,3 +130,10 @@ def test_group_rows(desk: Desk) -> None:
     rows = group_rows(coupling, CostModel(coupling))
     assert [row["group"] for row in rows] == [group.name for group in coupling.groups]
     assert all(0 < row["parameters"] <= 1 for row in rows)
+
+
+def test_what_the_settings_say_holds_for_a_draft() -> None:
+    assert applied(None) == {}
+    given = {"criterion": "l2", "ratio": 0.5, "mode": "mask", "recover": "bias", "samples": 64}
+    assert applied({"prune": given}) == {"mode": "mask", "recover": "bias", "samples": 64}
+    assert applied({"prune": {"mode": "remove"}}) == {}

@@ -17,7 +17,7 @@ from dash_ui.figures.loss import loss_figure
 from dash_ui.figures.metrics import metrics_figure
 from dash_ui.figures.pareto import axis_title, pareto_figure
 from dash_ui.figures.recovery import recovery_figure
-from dash_ui.figures.steps import basis_of, thinned
+from dash_ui.figures.steps import basis_of, thinned, tick_format
 from dash_ui.rows.classes import change_rows, curves_of, mean_rows, why_no_curves
 from dash_ui.rows.confusion import Matrix, instances_in, matrix_of, pair_rows
 from dash_ui.rows.metrics import comparison_rows, first_metrics
@@ -148,7 +148,10 @@ def test_metrics_side_by_side(workspace: Workspace) -> None:
     assert (rows["macs"]["basis"], rows["accuracy"]["basis"], rows["parameters"]["basis"]) == (
         "estimated", "measured", "counted",
     )  # fmt: skip
-    assert comparison_rows(workspace.steps.get(1), None)[0]["before"] == ""
+    after, before = (workspace.steps.get(number).metrics["loss"] for number in (3, 2))
+    assert rows["loss"]["exact"] == {"after": after, "before": before, "change": after - before}  # for a file
+    first = comparison_rows(workspace.steps.get(1), None)[0]
+    assert (first["before"], first["exact"]["before"]) == ("", None)
     assert first_metrics(["mse", "mae", "r2"]) == ["r2", "mae"]
     assert basis_of("latency") == "measured"
 
@@ -321,3 +324,10 @@ def test_figures_are_the_same_every_time(workspace: Workspace) -> None:
     rows, epochs = path_rows(workspace, 4), epoch_rows(workspace, 4)
     texts = [json.dumps(recovery_figure(rows, epochs, DARK).to_plotly_json(), default=str) for _ in range(2)]
     assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "format_"), [("accuracy", ".2~%"), ("r2", ".3~g"), ("macs", ".3~s"), ("parameters", ".3~s"), ("x", ".3~s")]
+)
+def test_only_counts_have_prefixes(name: str, format_: str) -> None:
+    assert tick_format(name) == format_

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,8 @@ def test_why_a_training_ended_and_why_a_run_gave_up(desk: Desk) -> None:
     nodes = tree(desk).nodes
     assert edge_words(nodes[2]) == "fine-tuning converged (delta loss after 6 epochs)"
     assert edge_words(nodes[4]) == "fine-tuning not converged (max epochs after 8 epochs)"
+    still = replace(nodes[2], stopped="max epochs", epochs=9)
+    assert edge_words(still) == "fine-tuning converged (no epoch after the best of 9 was better)"
     assert edge_words(nodes[6]) == "given up by the automatic run: accuracy is 0.7, required 0.98"
 
 

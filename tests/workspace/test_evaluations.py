@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Hashable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from onnxprune.data import open_dataset
-from onnxprune.errors import StoreDamaged
+from onnxprune.errors import OptionError, StoreDamaged
 from onnxprune.evaluate import Curve, evaluate
+from onnxprune.experiment import analyse
+from onnxprune.latency_table import known_rates
 from onnxprune.workspace.evaluations import Documents, mean_curve
 from onnxprune.workspace.measuring import measure
 from onnxprune.workspace.recording import dumps
 from onnxprune.workspace.registry import ALL_ACTIONS
-from onnxprune.workspace.values import NewStep
+from onnxprune.workspace.values import Cancelled, NewStep
 from onnxprune.workspace.workspace import Workspace
 
 
@@ -156,3 +159,25 @@ def test_what_is_damaged_is_measured_again(measured: Workspace, name: str, harm:
     documents = Documents(measured)
     np.testing.assert_array_equal(documents.confusion(1), before[1])
     assert documents.predictions(1) is not None
+
+
+def test_layers_are_timed_for_the_drawing(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ONNXPRUNE_CACHE", str(tmp_path))
+    monkeypatch.delenv("ONNXPRUNE_NO_MEASURE")
+    stages: list[str] = []
+
+    def told(stage: str, *_: int) -> None:
+        stages.append(stage)
+
+    assert ALL_ACTIONS["time-layers"](workspace, 1, {"threads": 1}, told, lambda: False) is None
+    _, coupling = analyse(workspace.model(1))
+    rates, macs = known_rates(coupling, threads=1)
+    assert {coupling.graph.nodes[number].op for number in rates} >= {"Conv"}
+    assert all(rate > 0 and macs[number] > 0 for number, rate in rates.items())
+    assert stages
+    with pytest.raises(OptionError, match="time-layers has no option 'thread'"):
+        ALL_ACTIONS["time-layers"](workspace, 1, {"thread": 1}, told, lambda: False)
+    with pytest.raises(Cancelled):
+        ALL_ACTIONS["time-layers"](workspace, 1, {"threads": 1}, told, lambda: True)

@@ -121,5 +121,6 @@ def test_size_and_colour(page: Page, open_page: Open, demo: Path, shot: Callable
 def test_saving_the_picture(page: Page, open_page: Open, demo: Path) -> None:
     ready(page, open_page, demo)
     with page.expect_download() as found:
+        page.click("#panel-architecture .picture > summary")
         page.click("#architecture-save")
     assert "conv3" in Path(found.value.path()).read_text(encoding="utf-8")

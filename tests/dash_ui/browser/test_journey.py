@@ -151,6 +151,7 @@ def test_a_draft_by_suggestion_and_back(page: Page, open_page: Open, quiet: Path
     expect(page.locator("#plan-counts")).not_to_contain_text(re.compile("^0 of 168"))
     first = counted(page)
     assert first > 0, title
+    expect(guide.locator(".job", has_text=title).first).to_contain_text("In the plan")
     page.keyboard.press("Escape")
     page.locator('[data-preset="30%"]').click()
     expect(page.locator("#plan-counts")).not_to_contain_text(f"{first} of 168")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from onnxprune.workspace.actions import ACTIONS
 from onnxprune.workspace.workspace import Workspace
 from tests.dash_ui.browser.acts import drawer, end_work, field, selected
 from tests.dash_ui.browser.conftest import Served
@@ -108,3 +110,27 @@ def test_every_control_is_reached_by_keyboard(page: Page, open_page: Open, small
         assert unnamed == []
         page.keyboard.press("Escape")
         expect(page.locator(f"#open-{name}")).to_be_focused()
+
+
+@pytest.mark.thorough
+def test_a_step_is_repaired_and_its_layers_are_timed(
+    page: Page, open_page: Open, demo: Path, shot: Shot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ONNXPRUNE_CACHE", str(tmp_path / "cache"))
+    with Workspace.open(demo) as workspace:
+        ACTIONS["prune"](workspace, 1, {"ratio": 0.5}, lambda *_: None, lambda: False)
+    open_page(demo, "?step=2")
+    drawer(page, "settings")
+    page.get_by_role("button", name="Repair step 2").click()
+    expect(page.locator("#toasts")).to_contain_text("Repair step 2: job 1 is queued.")
+    page.keyboard.press("Escape")
+    selected(page, 3, "recover")
+    page.locator("#architecture-metric").click()
+    page.get_by_role("option", name="latency").click()
+    legend = page.locator("#architecture-legend")
+    expect(legend).to_contain_text("No layer was timed on this machine yet.")
+    legend.get_by_role("button", name="Measure").click()
+    expect(legend).to_contain_text("milliseconds of the layer, each timed alone")
+    expect(legend).to_contain_text(re.compile(r"[\d.]+ ms"))
+    shot("architecture-latency")
+    end_work(demo)

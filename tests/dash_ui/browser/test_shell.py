@@ -258,7 +258,7 @@ def test_light_and_dark(page: Page, open_page: Open, small: Path, views: list[Vi
     expect(page.locator("html")).to_have_attribute("data-theme", "light")
     page.get_by_role("button", name="Light or dark").click()
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
-    tick = "getComputedStyle(document.querySelector('#plot-graph .xtick text')).fill"
+    tick = "getComputedStyle(document.querySelector('#plot-graph .xtick text') || document.body).fill"
     until(page, f"{tick} === 'rgb(154, 167, 180)'")
     page.reload()
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
