@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "onnxprune" / "demo_data" / "digits.npz"
 IMAGES = ROOT / "docs" / "images"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-SIZE = (1440, 900)
+SIZE, HIGH = (1440, 900), (1440, 1240)
 COLOURS = 256  # of a file, so that it is small
 LONG = 60_000  # milliseconds
 
@@ -71,6 +71,8 @@ SCENES = {
         ),
         (
             Shot("app-digits", "?step=3&group=conv3", preset="30%"),
+            Shot("app-mask", "?step=1&group=conv3&tab=inspect:mask", preset="30%", size=HIGH),
+            Shot("app-maps", "?step=3&group=conv3&tab=inspect:maps", preset="30%", size=HIGH),
             Shot("app-digits-dark", "?step=5&group=conv2&tab=statistics:recovery history:cards", theme="dark"),
         ),
     ),

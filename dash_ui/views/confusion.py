@@ -61,11 +61,11 @@ def layout() -> html.Div:
         className="stat-bar",
     )  # fmt: skip
     pairs = [
-        column("label", "label", filter=True, minWidth=78, tooltipField="label"),
-        column("prediction", "taken for", filter=True, minWidth=94, tooltipField="prediction"),
-        column("count", "count", COUNT, minWidth=62, flex=0.4),
-        column("share", "of label", SHARE, minWidth=68, flex=0.4),
-        column("change", "change", SIGNED, minWidth=76, flex=0.4),
+        column("label", "label", filter=True, minWidth=56, tooltipField="label"),
+        column("prediction", "taken for", filter=True, minWidth=84, tooltipField="prediction"),
+        column("count", "count", COUNT, minWidth=52, flex=0.4),
+        column("share", "of label", SHARE, minWidth=64, flex=0.4),
+        column("change", "change", SIGNED, minWidth=64, flex=0.4),
     ]
     instances = [
         column("instance", "instance", COUNT),
