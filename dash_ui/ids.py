@@ -17,6 +17,7 @@ __all__ = [
     "LIVE",
     "MODEL",
     "OPTIONS",
+    "PLACE",
     "REDO",
     "REVISION",
     "RUNNING",
@@ -35,6 +36,7 @@ __all__ = [
 URL = "url"  # dcc.Location
 TICK = "tick"  # dcc.Interval of a second, for what must be asked again and again
 SELECTION = "selection"  # Store: `state.Selection` as a dict
+PLACE = "place"  # Store: of the selection all but group, tab and threshold; changes when another step is selected
 REVISION = "revision"  # Store: {"tree": text, "jobs": text, ...}; another text when somebody changed something
 TREE = "revision-tree"  # Store: of it the text for steps and files alone
 ENDED = "revision-ended"  # Store: of it the text for what became of jobs and what they measured, not how far they are

@@ -41,7 +41,7 @@ def tab(name: str) -> str:
 
 def stores(revisions: dict[str, str]) -> list[Component]:
     """What the views share."""
-    empty = (ids.SELECTION, ids.DRAFT_CHANGED, ids.TOAST, ids.LIVE, ids.ESTIMATE, ids.FIND, ids.THEME)
+    empty = (ids.SELECTION, ids.PLACE, ids.DRAFT_CHANGED, ids.TOAST, ids.LIVE, ids.ESTIMATE, ids.FIND, ids.THEME)
     return [
         dcc.Location(id=ids.URL, refresh=False),
         dcc.Interval(id=ids.TICK, interval=1000),

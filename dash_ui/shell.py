@@ -82,7 +82,7 @@ def _register_selection(app: Dash, desk: Desk) -> None:
                 found = Selection(tab=found.tab)
             return found.changed(step=first_step(workspace))
 
-    @app.callback(Output(ids.DRAFT_CHANGED, "data"), Input(ids.SELECTION, "data"), State(ids.DRAFT_CHANGED, "data"))
+    @app.callback(Output(ids.DRAFT_CHANGED, "data"), Input(ids.PLACE, "data"), State(ids.DRAFT_CHANGED, "data"))
     def draft(selection: dict[str, Any] | None, before: str | None) -> Any:
         step = Selection.of(selection).step
         fresh = None if step is None else desk.draft_revision(step)
@@ -111,6 +111,7 @@ def _register_tabs(app: Dash, known: Sequence[View]) -> None:
     app.clientside_callback(
         ClientsideFunction("shell", "tabs"),
         Output("shell-opened", "data"),
+        Output(ids.PLACE, "data"),
         Input(ids.SELECTION, "data"),
         State("shell-opened", "data"),
     )

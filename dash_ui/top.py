@@ -160,7 +160,7 @@ def _register_choices(app: Dash, desk: Desk) -> None:
 
     @app.callback(
         [Output(*pair) for pair in shown],
-        Input(ids.SELECTION, "data"),
+        Input(ids.PLACE, "data"),
         Input(ids.TREE, "data"),
         [State(*pair) for pair in shown],
     )

@@ -269,11 +269,15 @@
     toast: shared.toast,
     summary: shared.summary,
     tabs: function (selection, seen) {
+      const same = window.dash_clientside.no_update;
       shared.selection = selection;
-      if (!selection) return window.dash_clientside.no_update;
+      if (!selection) return [same, same];
       const before = seen || [];
       const fresh = showTabs(openTabs(selection.tab)).filter((name) => !before.includes(name));
-      return fresh.length ? before.concat(fresh) : window.dash_clientside.no_update;
+      const place = Object.assign({}, selection, { group: null, tab: null, threshold: null });
+      const moved = JSON.stringify(place) !== shared.place;
+      shared.place = JSON.stringify(place);
+      return [fresh.length ? before.concat(fresh) : same, moved ? place : same];
     },
     theme: function (clicks) {
       if (clicks) {

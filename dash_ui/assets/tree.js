@@ -113,7 +113,7 @@
   function select(step, compare) {
     if (step === null || step === undefined) return;
     const change = compare ? { other: now.selection.other === step ? null : step } : { step };
-    now.selection = { ...now.selection, ...change };
+    now.selection = { ...window.onnxprune.selection, ...change };
     tell("selection", now.selection);
   }
 

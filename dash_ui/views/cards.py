@@ -58,7 +58,7 @@ def _layout() -> Component:
 
 
 def _register(app: Dash, desk: Desk) -> None:
-    @app.callback(Output(WORDS, "data"), Input(ids.SELECTION, "data"), State(WORDS, "data"))
+    @app.callback(Output(WORDS, "data"), Input(ids.PLACE, "data"), State(WORDS, "data"))
     def words(selection: dict[str, Any] | None, known: dict[str, Any] | None) -> Any:
         found = words_of(desk, Selection.of(selection).step, known or {})
         if found is None:
@@ -68,7 +68,7 @@ def _register(app: Dash, desk: Desk) -> None:
     @app.callback(
         Output(ROWS, "data"),
         Output("cards-none", "hidden"),
-        Input(ids.SELECTION, "data"),
+        Input(ids.PLACE, "data"),
         Input(ids.REVISION, "data"),
         Input(WORDS, "data"),
         State(ROWS, "data"),

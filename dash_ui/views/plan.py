@@ -87,7 +87,7 @@ def _register_choice(app: Dash, desk: Desk) -> None:
         Output(CRITERION, "value"),
         Output(SCALE, "value"),
         Output(OFFERED, "data"),
-        Input(ids.SELECTION, "data"),
+        Input(ids.PLACE, "data"),
         State(CRITERION, "options"),
         State(CRITERION, "value"),
         State(SCALE, "value"),
@@ -131,7 +131,7 @@ def _register_show(app: Dash, desk: Desk) -> None:
         Output("plan-word-score", "children"),
         Output(DRAFT, "data", allow_duplicate=True),
         Output(KNOWN, "data", allow_duplicate=True),
-        Input(ids.SELECTION, "data"),
+        Input(ids.PLACE, "data"),
         Input(CRITERION, "value"),
         Input(SCALE, "value"),
         Input(LOG, "value"),
@@ -383,7 +383,7 @@ def _register_measuring(app: Dash, desk: Desk) -> None:
             Jobs(workspace.database).start_worker(workspace.folder)
         return {"kind": "info", "text": f"{what} is being measured (job {job.number}).", "hint": ""}
 
-    @app.callback(Output("plan-progress", "children"), Input(ids.REVISION, "data"), Input(ids.SELECTION, "data"))
+    @app.callback(Output("plan-progress", "children"), Input(ids.REVISION, "data"), Input(ids.PLACE, "data"))
     def progress(_: Any, selection: Any) -> Any:
         step = Selection.of(selection).step
         with desk.workspace() as workspace:

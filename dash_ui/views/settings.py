@@ -179,7 +179,7 @@ def register(app: Dash, desk: Desk) -> None:
 
 def _register_groups(app: Dash, desk: Desk) -> None:
     @app.callback(
-        Output("settings-groups", "rowData"), Input(ids.SELECTION, "data"), State("settings-groups", "rowData")
+        Output("settings-groups", "rowData"), Input(ids.PLACE, "data"), State("settings-groups", "rowData")
     )
     def fill(selection: dict[str, Any] | None, before: list[dict[str, Any]] | None) -> Any:
         number = Selection.of(selection).step
@@ -244,7 +244,7 @@ def _register_form(app: Dash, desk: Desk) -> None:
         [Output(f"settings-{action}", "children") for action in TITLES],
         [Output(f"settings-copy-{action}", "content") for action in TITLES],
         Input(ids.OPTIONS, "data"),
-        Input(ids.SELECTION, "data"),
+        Input(ids.PLACE, "data"),
         Input(ids.ENDED, "data"),
     )
     def foresee(options: dict[str, Any] | None, selection: dict[str, Any] | None, _: Any) -> Any:
@@ -290,7 +290,7 @@ def _register_actions(app: Dash, desk: Desk) -> None:
         Output(ids.FINE_TUNE, "disabled"),
         Output(ids.AUTO, "disabled"),
         Input(ids.DRAFT_CHANGED, "data"),
-        Input(ids.SELECTION, "data"),
+        Input(ids.PLACE, "data"),
     )
     def offer(_: str | None, selection: dict[str, Any] | None) -> tuple[bool, bool, bool]:
         step = Selection.of(selection).step

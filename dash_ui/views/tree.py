@@ -43,7 +43,7 @@ def _register(app: Dash, desk: Desk) -> None:
 
 
 def _draws(app: Dash, desk: Desk) -> None:
-    @app.callback(Output(WORDS, "data"), Input(ids.SELECTION, "data"), State(WORDS, "data"))
+    @app.callback(Output(WORDS, "data"), Input(ids.PLACE, "data"), State(WORDS, "data"))
     def words(selection: dict[str, Any] | None, known: dict[str, Any] | None) -> Any:
         """The words for units come from an analysis, which may take a while; the tree is drawn before."""
         found = words_of(desk, Selection.of(selection).step, known or {})
@@ -98,7 +98,7 @@ def _tells(app: Dash, desk: Desk) -> None:
         Output("tree-restore", "hidden"),
         Output("tree-pin", "disabled"),
         Output("tree-selected", "hidden"),
-        Input(ids.SELECTION, "data"),
+        Input(ids.PLACE, "data"),
         Input(ids.TREE, "data"),
         Input(WORDS, "data"),
     )
@@ -127,7 +127,7 @@ def _tells(app: Dash, desk: Desk) -> None:
         Output("tree-estimator-metric", "children"),
         Output("tree-estimator-basis", "children"),
         Input("tree-estimate", "aria-pressed"),
-        Input(ids.SELECTION, "data"),
+        Input(ids.PLACE, "data"),
         Input(ids.TREE, "data"),
         Input(WORDS, "data"),
     )
@@ -262,13 +262,13 @@ def _say(kind: str, text: str, hint: str = "") -> None:
 def _clientside(app: Dash) -> None:
     app.clientside_callback(
         ClientsideFunction("tree", "missing"), Output("tree-missing", "data"),
-        Input(ids.SELECTION, "data"), State(BASE, "data"),
+        Input(ids.PLACE, "data"), State(BASE, "data"),
     )  # fmt: skip
     app.clientside_callback(
         ClientsideFunction("tree", "draw"),
         Output("tree-graph", "figure"),
         Input(BASE, "data"),
-        Input(ids.SELECTION, "data"),
+        Input(ids.PLACE, "data"),
         Input("tree-graph", "relayoutData"),
         Input("tree-room", "data"),
         Input("tree-filter", "value"),
