@@ -425,7 +425,7 @@ def test_a_server_that_is_lost_and_comes_back(
     watched: Watched,
     shot: Shot,
 ) -> None:
-    watched.allowed += ["ERR_CONNECTION_REFUSED", "the server did not respond"]
+    watched.allowed += ["ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "the server did not respond"]
     served = open_page(small, views=views)
     expect(page.locator("#tree-now")).to_be_visible()
     served.server.stop()
