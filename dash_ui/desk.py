@@ -28,7 +28,7 @@ from onnxprune.workspace.workspace import Workspace
 __all__ = ["Desk", "Kept", "Stale"]
 
 T = TypeVar("T")
-KEPT = 32
+KEPT = 128
 
 
 class Kept:

@@ -152,15 +152,21 @@ def tree_of(
 ) -> Tree | None:
     """The tree in which a step is, or the first one; None where there are no steps.
 
-    ``words``: by hash of an original, as far as it was analysed.
+    ``words``: by hash of an original, as far as it was analysed. It is kept until somebody changes the tree.
     """
+    now = desk.revisions()["tree"]
     steps = workspace.steps.all(trashed=trashed)
     if not steps:
         return None
     root = next((step.root for step in steps if step.number == number), steps[0].root)
     mine = [step for step in steps if step.root == root]
-    judged = {n: row["verdict"] for n, row in verdicts(workspace, root).items() if not row["holds"]}
-    return make_tree(mine, read_facts(desk, workspace, mine), words.get(mine[0].model_hash, Words()), judged)
+    known = words.get(mine[0].model_hash)
+
+    def made() -> Tree:
+        judged = {n: row["verdict"] for n, row in verdicts(workspace, root).items() if not row["holds"]}
+        return make_tree(mine, read_facts(desk, workspace, mine), known or Words(), judged)
+
+    return desk.kept.get(("tree", now, root, trashed, known is not None), made)
 
 
 def read_facts(desk: Desk, workspace: Workspace, steps: Sequence[Step]) -> dict[int, Fact]:
@@ -221,9 +227,9 @@ def words_of(desk: Desk, number: int | None, known: Mapping[str, Any]) -> dict[s
     Analyses the original, which takes seconds for a large model; one that cannot be analysed has no words.
     """
     with desk.workspace() as workspace:
-        if number is None or not workspace.steps.all(trashed=True):
+        if number is None:
             return None
-        root = workspace.steps.path(number)[0]
+        root = workspace.steps.get(workspace.steps.get(number).root)
         if root.model_hash in known:
             return None
         try:
