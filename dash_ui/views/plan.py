@@ -131,6 +131,9 @@ def _register_show(app: Dash, desk: Desk) -> None:
         Output("plan-word-score", "children"),
         Output(DRAFT, "data", allow_duplicate=True),
         Output(KNOWN, "data", allow_duplicate=True),
+        Output("plan-measure", "children"),
+        Output("plan-measure", "hidden"),
+        Output("plan-unsteady", "disabled"),
         Input(ids.PLACE, "data"),
         Input(CRITERION, "value"),
         Input(SCALE, "value"),
@@ -146,7 +149,7 @@ def _register_show(app: Dash, desk: Desk) -> None:
         theme: str | None, _: Any, before: Stored | None,
     ) -> Any:  # fmt: skip
         """The draft comes with the units: a second question would cost as much again as the first one."""
-        same = [no_update] * 9
+        same = [no_update] * 12
         if criterion is None or scale is None:
             return same
         with desk.workspace() as workspace:
@@ -156,6 +159,7 @@ def _register_show(app: Dash, desk: Desk) -> None:
             units = units_of(desk, workspace, step, criterion, scale, data=now.data, runs=runs or RUNS)
             drafted, left, _ = drafted_of(desk, workspace, step, units, now.data)
             readonly = workspace.readonly
+            data = now.data or workspace.dataset_name(step.number)
         look, logarithmic = theme_of(theme), bool(log) and not scale.endswith("rank")
         colours = layer_colours(look, len(units.groups))
         found = browser_units(units, colours, log=logarithmic, step=step.number, readonly=readonly)
@@ -167,7 +171,14 @@ def _register_show(app: Dash, desk: Desk) -> None:
         shown = {name: found[name] for name in SHOWN_BY}
         said = _missing(units, step), _size_words(units), words.get("score", "score")
         set_props(ids.ESTIMATE, {"data": left})  # no output: a page without models has it, and no units
-        return found, shown, figure, whole, *said, drafted, _known(drafted)
+        measuring = measured_by(criterion, known=units.measured, data=data, readonly=readonly)
+        return found, shown, figure, whole, *said, drafted, _known(drafted), *measuring
+
+
+def measured_by(criterion: str, *, known: bool, data: str | None, readonly: bool) -> tuple[str, bool, bool]:
+    """Words on the button that measures scores, whether it is hidden, whether that for instability is disabled."""
+    quick = is_quick(criterion)
+    return f"Measure {SENSITIVITY if quick else criterion}", (known and not quick) or data is None, not data or readonly
 
 
 def radar_words(units: Units) -> dict[str, str]:
@@ -234,15 +245,16 @@ def _register_follow(app: Dash, desk: Desk) -> None:
         Output(DRAFT, "data"),
         Output(KNOWN, "data"),
         Output(ids.ESTIMATE, "data", allow_duplicate=True),
-        Input(SHOWN, "data"),
         Input(ids.DRAFT_CHANGED, "data"),
         Input(ids.ENDED, "data"),
+        State(SHOWN, "data"),
         State(ids.SELECTION, "data"),
         State(RUNS_OF, "value"),
         State(KNOWN, "data"),
         prevent_initial_call=True,
     )
-    def follow(shown: Any, revision: str | None, _: Any, selection: Any, runs: int | None, before: Any) -> Any:
+    def follow(revision: str | None, _: Any, shown: Any, selection: Any, runs: int | None, before: Any) -> Any:
+        """Other units bring their draft with them."""
         same = [no_update] * 3
         if shown is None:
             return same
@@ -338,24 +350,6 @@ def _register_others(app: Dash, desk: Desk) -> None:
 
 
 def _register_measuring(app: Dash, desk: Desk) -> None:
-    @app.callback(
-        Output("plan-measure", "children"),
-        Output("plan-measure", "hidden"),
-        Output("plan-unsteady", "disabled"),
-        Input(SHOWN, "data"),
-        State(ids.SELECTION, "data"),
-        prevent_initial_call=True,
-    )
-    def name(shown: Any, selection: Any) -> Any:
-        if shown is None:
-            return [no_update] * 3
-        with desk.workspace() as workspace:
-            now, step = _now(workspace, selection)
-            data = None if step is None else now.data or workspace.dataset_name(step.number)
-        what = SENSITIVITY if is_quick(shown["criterion"]) else shown["criterion"]
-        known = shown["measured"] and not is_quick(shown["criterion"])
-        return f"Measure {what}", known or data is None, data is None or shown["readonly"]
-
     @app.callback(
         Output(ids.TOAST, "data", allow_duplicate=True),
         Input("plan-measure", "n_clicks"),

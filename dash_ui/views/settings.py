@@ -178,9 +178,7 @@ def register(app: Dash, desk: Desk) -> None:
 
 
 def _register_groups(app: Dash, desk: Desk) -> None:
-    @app.callback(
-        Output("settings-groups", "rowData"), Input(ids.PLACE, "data"), State("settings-groups", "rowData")
-    )
+    @app.callback(Output("settings-groups", "rowData"), Input(ids.PLACE, "data"), State("settings-groups", "rowData"))
     def fill(selection: dict[str, Any] | None, before: list[dict[str, Any]] | None) -> Any:
         number = Selection.of(selection).step
         if number is None:
