@@ -132,6 +132,21 @@
     else image.setAttributeNS(XLINK, "xlink:href", address);
   };
 
+  // What is dragged on the histogram is heard from Plotly itself, which is sooner than from Dash.
+  const hear = () => {
+    const gd = document.querySelector("#mask-histogram .js-plotly-plot");
+    if (!gd || !gd.on) setTimeout(hear, SOON);
+    else if (!gd._mask) {
+      gd._mask = true;
+      gd.on("plotly_selected", (selected) => {
+        const range = selected && selected.range && selected.range.x;
+        if (!range || range[0] === range[1]) return;
+        const [low, high] = [Math.min(...range), Math.max(...range)];
+        mask.emit({ magnitude: [Math.max(low, 0), high >= S.largest ? null : high] });
+      });
+    }
+  };
+
   const facts = (found) => {
     const rows = $("mask-counts").tBodies[0].rows;
     found.counts.forEach((one, k) => {
@@ -152,6 +167,7 @@
     S.largest = found.histogram.layout.meta.largest;
     found.histogram.layout.selectionrevision = Date.now(); // what was dragged there is done
     window.dash_clientside.set_props("mask-histogram", { figure: found.histogram });
+    hear();
   };
 
   // Where the mouse is: in pixels of the plot, and as row and column -----------------------------------------------
@@ -421,14 +437,6 @@
         if (cells !== S.square) S.wanted.add("picture");
         [S.selection, S.theme, S.square] = [selection, dark, cells];
         next();
-        return none();
-      },
-      range: (selected) => {
-        const range = selected && selected.range && selected.range.x;
-        if (range && range[0] !== range[1]) {
-          const [low, high] = [Math.min(...range), Math.max(...range)];
-          mask.emit({ magnitude: [Math.max(low, 0), high >= S.largest ? null : high] });
-        }
         return none();
       },
     },

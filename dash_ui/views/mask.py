@@ -156,9 +156,6 @@ def register(app: Dash, desk: Desk) -> None:
 
     app.server.add_url_rule(ASKED, "mask", asked, methods=["POST"])
     app.clientside_callback(
-        ClientsideFunction(NAME, "range"), Input(HISTOGRAM, "selectedData"), prevent_initial_call=True
-    )
-    app.clientside_callback(
         ClientsideFunction(NAME, "changed"),
         Output(f"{NAME}-layer", "className"),
         Input(ids.SELECTION, "data"),
