@@ -186,10 +186,13 @@
     soon();
   }
 
-  /* Listeners of a plot that was just made, and of the frame that it stands in. */
+  /* Listeners of a plot that was just made, and of the frame that it stands in. The plot comes with Plotly, later. */
   function attach() {
     const gd = plot();
-    if (gd && gd.on && !gd.__architectured) {
+    if ($("architecture-graph") && !(gd && gd.on && gd.data)) {
+      window.clearTimeout(now.waits);
+      now.waits = window.setTimeout(() => { attach(); soon(); }, 50);
+    } else if (gd && !gd.__architectured) {
       gd.__architectured = true;
       gd.on("plotly_click", pressed);
       gd.on("plotly_hover", (event) => hovered(event.points[0].customdata ? event.points[0].customdata[0] : -1));
