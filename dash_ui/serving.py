@@ -16,6 +16,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -143,7 +144,8 @@ class Server:
         """End, after the requests that are being answered."""
         self._stopping.set()
         if self._thread is not None:
-            self._server.pull_trigger()
+            with suppress(OSError):  # it has seen the event already, and closed what the trigger writes to
+                self._server.pull_trigger()
             self._thread.join()
             self._thread = None
 

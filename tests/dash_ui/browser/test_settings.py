@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 from onnxprune.workspace.actions import ACTIONS
 from onnxprune.workspace.workspace import Workspace
 from tests.dash_ui.browser.acts import drawer, end_work, field, selected
-from tests.dash_ui.browser.conftest import Served
+from tests.dash_ui.browser.conftest import Served, until
 
 Open = Callable[..., Served]
 Shot = Callable[[str], None]
@@ -77,6 +77,7 @@ def test_what_is_typed_is_checked_and_kept(page: Page, open_page: Open, small: P
     section.locator(".dash-dropdown", has_text="l2").first.click()
     page.get_by_role("option", name="l1", exact=True).click()
     expect(page.locator("#settings-copy-prune")).to_be_visible()
+    until(page, "JSON.parse(localStorage.getItem('options')).prune.criterion === 'l1'")
     copied = page.evaluate("JSON.parse(localStorage.getItem('options')).prune")
     assert (copied["criterion"], copied["ratio"]) == ("l1", 0.25)
     field(page, "fine-tune", "Learning rate").fill("fast")
