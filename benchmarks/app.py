@@ -32,7 +32,7 @@ from statistics import median
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from playwright.sync_api import Browser, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, Request, sync_playwright
 
 from benchmarks.tables import emit, save_json
 from dash_ui.app import content_policy, create
@@ -253,6 +253,13 @@ def chromium() -> str | None:
     return os.environ.get("CHROMIUM") or next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
+def launched(playwright: Playwright) -> Browser:
+    """A browser that draws without a GPU, as in a container."""
+    return playwright.chromium.launch(
+        executable_path=chromium(), args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    )
+
+
 def row(figure: Figure) -> list[str]:
     """A row of the table."""
     name, usual, worst = f"{figure.workspace}: {figure.what}", figure.usual, max(figure.values)
@@ -269,9 +276,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium(), args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        )
+        browser = launched(playwright)
         figures = list(measure(browser, Path(place), arguments.repeats, arguments.steps))
         browser.close()
     columns = ("", "ms", "worst", "times", "wanted", "result")

@@ -38,7 +38,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from benchmarks.app import chromium, until
+from benchmarks.app import launched, until
 from benchmarks.tables import emit, save_json
 from dash_ui.app import content_policy, create
 from dash_ui.serving import Server
@@ -369,9 +369,7 @@ def main() -> int:
     arguments = parser.parse_args()
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium(), args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        )
+        browser = launched(playwright)
         for case in CASES:
             if arguments.only in (None, case.name):
                 figures += masks(browser, Path(place), case, arguments.repeats)

@@ -18,8 +18,7 @@ from onnxprune.guidance.subject import Units, subject
 from onnxprune.guidance.suggest import try_out
 from onnxprune.workplace import workplace
 from onnxprune.workspace.edits import draft_plan
-from onnxprune.workspace.recording import Progress
-from onnxprune.workspace.values import Cancelled
+from onnxprune.workspace.recording import Progress, ending
 from onnxprune.workspace.workspace import Workspace
 
 __all__ = ["activity", "instability", "latency", "preview", "scan", "score"]
@@ -29,31 +28,31 @@ Stop = Callable[[], bool]
 
 def score(workspace: Workspace, number: int, options: Mapping[str, Any], progress: Progress, cancelled: Stop) -> None:
     """Scores of a criterion; the options are those of `scores.kept_scores`."""
-    measure(workspace, number, "score", options, _ending(progress, cancelled))
+    measure(workspace, number, "score", options, ending(progress, cancelled))
 
 
 def instability(
     workspace: Workspace, number: int, options: Mapping[str, Any], progress: Progress, cancelled: Stop
 ) -> None:
     """How far ranks spread; the options are those of `scores.kept_instability`."""
-    measure(workspace, number, "instability", options, _ending(progress, cancelled))
+    measure(workspace, number, "instability", options, ending(progress, cancelled))
 
 
 def scan(workspace: Workspace, number: int, options: Mapping[str, Any], progress: Progress, cancelled: Stop) -> None:
     """A sensitivity scan; the options are those of `scores.kept_scan`."""
-    measure(workspace, number, "scan", options, _ending(progress, cancelled))
+    measure(workspace, number, "scan", options, ending(progress, cancelled))
 
 
 def activity(
     workspace: Workspace, number: int, options: Mapping[str, Any], progress: Progress, cancelled: Stop
 ) -> None:
     """What units do on data; the options are those of `scores.kept_activity`."""
-    measure(workspace, number, "activity", options, _ending(progress, cancelled))
+    measure(workspace, number, "activity", options, ending(progress, cancelled))
 
 
 def latency(workspace: Workspace, number: int, options: Mapping[str, Any], progress: Progress, cancelled: Stop) -> None:
     """The staircase of this machine; the options are those of `scores.kept_latency`."""
-    measure(workspace, number, "latency", options, _ending(progress, cancelled))
+    measure(workspace, number, "latency", options, ending(progress, cancelled))
 
 
 def preview(workspace: Workspace, number: int, options: Mapping[str, Any], progress: Progress, cancelled: Stop) -> None:
@@ -62,7 +61,7 @@ def preview(workspace: Workspace, number: int, options: Mapping[str, Any], progr
     The other options are those of `speculate.previews`, provider and threads.
     """
     given = {name: value for name, value in options.items() if name not in ("recipes", "samples")}
-    work = Speculating(workspace, number, given, options.get("samples"), _ending(progress, cancelled))
+    work = Speculating(workspace, number, given, options.get("samples"), ending(progress, cancelled))
     work.run(options.get("recipes", ()))
 
 
@@ -139,14 +138,3 @@ class Speculating:
         if found is None:
             raise StoreDamaged(f"the scores by {criterion} were damaged in this moment", "Try again.")
         return found
-
-
-def _ending(progress: Progress, cancelled: Stop) -> Progress:
-    """Progress that ends the work when it is to end."""
-
-    def report(stage: str, done: int = 0, total: int = 0) -> None:
-        if cancelled():
-            raise Cancelled("it was cancelled")
-        progress(stage, done, total)
-
-    return report

@@ -11,8 +11,7 @@ from typing import Any
 from onnxprune.errors import DataError, OptionError, WorkspaceError
 from onnxprune.experiment import analyse
 from onnxprune.latency_table import latency_table
-from onnxprune.workspace.recording import Progress
-from onnxprune.workspace.values import Cancelled
+from onnxprune.workspace.recording import Progress, ending
 from onnxprune.workspace.workspace import Workspace
 
 __all__ = ["measure", "time_layers"]
@@ -59,13 +58,8 @@ def time_layers(
     """
     given = _given("time-layers", options)
 
-    def report(stage: str, done: int = 0, total: int = 0) -> None:
-        if cancelled():
-            raise Cancelled("it was cancelled")
-        progress(stage, done, total)
-
     model, coupling = analyse(workspace.model(number), **given)
-    latency_table(model, coupling, progress=report, **given)
+    latency_table(model, coupling, progress=ending(progress, cancelled), **given)
 
 
 def _given(action: str, options: Mapping[str, Any]) -> dict[str, Any]:

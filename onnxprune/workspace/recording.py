@@ -33,13 +33,14 @@ from onnxprune.model import EXTERNAL_FROM, Model, inline_functions
 from onnxprune.train import Trained
 from onnxprune.weights import packed
 from onnxprune.workspace.blobs import Blobs
-from onnxprune.workspace.values import NewStep
+from onnxprune.workspace.values import Cancelled, NewStep
 
 __all__ = [
     "Measured",
     "Progress",
     "command_of",
     "dumps",
+    "ending",
     "finished",
     "libraries",
     "measure",
@@ -186,6 +187,17 @@ def original_step(blobs: Blobs, model: Model, path: str) -> NewStep:
         "original", blob, model.hash, command=("onnxprune", "ws", "open"), versions=libraries(),
         metrics=_costs(model), documents=documents, name=PurePosixPath(path).stem,
     )  # fmt: skip
+
+
+def ending(progress: Progress, cancelled: Callable[[], bool]) -> Progress:
+    """Progress that ends the work, with Cancelled, when it is to end."""
+
+    def report(stage: str, done: int = 0, total: int = 0) -> None:
+        if cancelled():
+            raise Cancelled("it was cancelled")
+        progress(stage, done, total)
+
+    return report
 
 
 def finished(  # noqa: PLR0913 - all that a step has
